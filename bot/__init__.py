@@ -1,0 +1,1 @@
+"""A market-making bot: one functional core, an imperative shell, six worlds."""

@@ -1,0 +1,1 @@
+"""The decision: pure and synchronous. Imports market and domain."""

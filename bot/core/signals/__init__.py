@@ -1,0 +1,1 @@
+"""What the market tells: one file a signal."""

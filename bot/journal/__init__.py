@@ -1,0 +1,1 @@
+"""The memory: captures and the append-only journal. Imports domain."""

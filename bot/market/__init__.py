@@ -1,0 +1,1 @@
+"""The book: compiled kernels that the core and the simulated world share. Imports domain."""

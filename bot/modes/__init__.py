@@ -1,0 +1,1 @@
+"""The wiring: one small file a world. Imports everything below."""

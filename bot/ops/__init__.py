@@ -1,0 +1,1 @@
+"""The eyes: read-only. Imports domain."""

@@ -1,0 +1,1 @@
+"""The world: what answers the bot's orders when no venue does. Imports market and domain."""

@@ -1,0 +1,1 @@
+"""The languages: sans-I/O codecs, one folder a venue. Imports domain."""
