@@ -1,0 +1,67 @@
+"""What the bot can learn, besides the market rows of `tape`. All names are past tense.
+
+`at` is the receive time in ns. Own orders are named by their client id.
+"""
+
+import msgspec
+
+from bot.domain.units import Side
+
+
+class OrderOpened(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The venue accepted an order; it rests in its book."""
+
+    at: int
+    order_id: str
+
+
+class OrderRejected(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The venue proved that the order never rested."""
+
+    at: int
+    order_id: str
+    reason: str
+
+
+class OrderCancelled(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The order left the venue's book without (further) trading."""
+
+    at: int
+    order_id: str
+
+
+class CancelRejected(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The venue does not know the order that was to be cancelled: it ended some other way."""
+
+    at: int
+    order_id: str
+
+
+class OutcomeLost(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """No one can say what became of a request: the order is UNKNOWN until the venue says."""
+
+    at: int
+    order_id: str
+
+
+class Filled(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """One execution of an own order. `trade_id` is unique per (order, trade, side)."""
+
+    at: int
+    order_id: str
+    trade_id: str
+    side: Side
+    tick: int
+    lots: int
+    maker: bool
+
+
+class Rearmed(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """An operator clears a latched halt; `reason` is typed by a person."""
+
+    at: int
+    reason: str
+
+
+OwnEvent = OrderOpened | OrderRejected | OrderCancelled | CancelRejected | OutcomeLost | Filled
+Event = OwnEvent | Rearmed
