@@ -1,0 +1,323 @@
+"""What stops the bot from quoting, and how it comes back.
+
+Each row of the table `rules` is a cause: a trigger and its way back. Causes are independent
+and joined by max; one that clears never lowers another (RISK C.1).
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from bot.core import triggers
+from bot.core.rearm import FULL, PLAIN, PLAIN_STEP_NS, STAGED, Cooldown, DailyCount, Ramp
+from bot.core.triggers import Facts, Inputs, Level, Verdict
+from bot.domain.decisions import Rearm, Trip
+from bot.domain.params import RiskParams
+from bot.domain.units import NS_PER_S, Side
+
+__all__ = ["ALL_CLEAR", "NOT_READY", "Breakers", "Inputs", "Level", "Mode", "Verdict"]
+
+WIDE_FACTOR: Final = 2.0  # of the spread at level WIDEN
+CALM_RATIO: Final = 0.5  # MODEL 8.4: depth over baseline
+CALM_SIGMA_X: Final = 3.0  # MODEL 8.4: sigma_fast over sigma_slow
+SECOND_TRIP_NS: Final = 1_800 * NS_PER_S  # MODEL 8.4: a second one within 30 min halts
+REARMS_PER_DAY_MAX: Final = 6  # RISK C.3, generic gate
+
+
+class Mode(msgspec.Struct, frozen=True):
+    """What quoting may do now. `size` is 0 and no side is allowed at PAUSED and above."""
+
+    level: Level
+    size: float  # of the normal size, 0 to 1
+    spread: float  # of the model's half-spread, at least 1
+    bids_allowed: bool
+    asks_allowed: bool
+    causes: tuple[str, ...]
+
+
+NOT_READY: Final = Mode(Level.PAUSED, 0.0, 1.0, False, False, ("not_ready",))
+ALL_CLEAR: Final = Mode(Level.ACTIVE, 1.0, 1.0, True, True, ())
+
+
+def bids_back(facts: Facts, now: int) -> bool:
+    """Bids are well above the level that pulled them."""
+    return facts.inputs.liquidity.bid_ratio > CALM_RATIO
+
+
+def asks_back(facts: Facts, now: int) -> bool:
+    """Asks are well above the level that pulled them."""
+    return facts.inputs.liquidity.ask_ratio > CALM_RATIO
+
+
+def market_calm(facts: Facts, now: int) -> bool:
+    """The re-entry gate of MODEL 8.4, as far as one venue shows it."""
+    inputs = facts.inputs
+    liquidity = inputs.liquidity
+    return (
+        liquidity.bid_ratio > CALM_RATIO
+        and liquidity.ask_ratio > CALM_RATIO
+        and inputs.spread_bps < liquidity.spread_calm_bps
+        and inputs.sigma_ratio < CALM_SIGMA_X
+        and inputs.trusted
+        and triggers.stale(facts, now) is None
+    )
+
+
+class Rule(NamedTuple):
+    """A cause: its trigger, and when it lets go.
+
+    It lets go once the trigger is quiet and the `gate`, if any, is open for `hold_s` at a
+    stretch, not before `pause_s` after the trip; a pause doubles up to `pause_s_max`. More
+    than `trips_per_day_max` trips halt. `staged` is the re-entry of MODEL 8.4.
+    """
+
+    trigger: Callable[[Facts, int], Verdict | None]
+    gate: Callable[[Facts, int], bool] | None = None
+    hold_s: float = 0.0
+    pause_s: float = 0.0
+    pause_s_max: float = 0.0
+    spread: float = 1.0
+    trips_per_day_max: int | None = None
+    staged: bool = False
+
+
+def rules(risk: RiskParams) -> tuple[Rule, ...]:
+    """The table of causes. What only an operator clears needs no way back."""
+    pauses, freeze_s, calm_s = risk.loss_pauses_per_day_max, risk.fill_speed_freeze_s, 10.0
+    return (
+        Rule(triggers.loss_1m, hold_s=30.0, spread=WIDE_FACTOR),
+        Rule(triggers.loss_5m, pause_s=risk.loss_pause_s, trips_per_day_max=pauses),
+        Rule(triggers.loss_1h),
+        Rule(triggers.loss_day),
+        Rule(triggers.inventory),
+        Rule(triggers.fill_speed, pause_s=freeze_s, pause_s_max=max(freeze_s, 300.0)),
+        Rule(triggers.depth_bid, bids_back, hold_s=calm_s, spread=WIDE_FACTOR),
+        Rule(triggers.depth_ask, asks_back, hold_s=calm_s, spread=WIDE_FACTOR),
+        Rule(triggers.depth, market_calm, hold_s=risk.reentry_hold_s, staged=True),
+        Rule(triggers.spread, market_calm, hold_s=risk.reentry_hold_s, staged=True),
+        Rule(triggers.book_untrusted, hold_s=2.0),
+        Rule(triggers.stale, hold_s=3.0),
+        Rule(triggers.gamma_withdraw, hold_s=10.0),
+        Rule(triggers.latched),
+    )
+
+
+class Breaker:
+    """One row of the table at work: the verdict that holds, until its cooldown is over."""
+
+    __slots__ = ("cooldown", "rule", "today", "trigger", "verdict")
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self.trigger = rule.trigger
+        self.verdict: Verdict | None = None
+        self.today = DailyCount()
+        self.cooldown = Cooldown(
+            round(rule.hold_s * NS_PER_S),
+            round(rule.pause_s * NS_PER_S),
+            round(rule.pause_s_max * NS_PER_S),
+        )
+
+    @property
+    def level(self) -> Level:
+        """The level that this cause asks for."""
+        return Level.ACTIVE if self.verdict is None else self.verdict.level
+
+    def lets_go(self, facts: Facts, now: int, found: Verdict | None) -> bool:
+        """Whether the verdict that holds may sink to `found`, which is no higher."""
+        if self.level >= Level.HALTED:
+            return False
+        quiet = found is None or found.level < self.level
+        gate = self.rule.gate
+        return self.cooldown.over(now, quiet and (gate is None or gate(facts, now)))
+
+    def __repr__(self) -> str:
+        return f"Breaker({self.rule.trigger.__name__}, {self.verdict}, {self.cooldown})"
+
+
+class Breakers:
+    """All breakers, joined.
+
+    `mode` is what quoting may do since the last `decide`, `reported` the trips and re-arms
+    which that call found: a Trip when a cause reaches PAUSED or more (every quote is
+    cancelled then, so WIDEN and ONE_SIDED are no trips), a Rearm when the last such cause
+    lets go. The first start is neither, and at full size.
+    """
+
+    __slots__ = (
+        "_breakers",
+        "_cleared",
+        "_facts",
+        "_last",
+        "_latch",
+        "_paused",
+        "_ramp",
+        "_rearms",
+        "_staged",
+        "_staged_step_ns",
+        "_staged_trip_at",
+        "_unasked",
+        "mode",
+        "reported",
+    )
+
+    def __init__(self, params: RiskParams, withdraw_multiplier: float) -> None:
+        self._facts = Facts(params, withdraw_multiplier)
+        self._breakers = [Breaker(rule) for rule in rules(params)]
+        self._latch = self._breakers[-1]
+        self._ramp = Ramp()
+        self._rearms = DailyCount()
+        self._staged_step_ns = round(params.reentry_stage_s * NS_PER_S)
+        self._staged = False  # the way back to full size is the staged one
+        self._staged_trip_at: int | None = None
+        self._paused = False  # by a trip, not by a missing first book
+        self._unasked = True  # no operator has a hand in the next re-arm
+        self._cleared = ""  # the cause that let go last
+        self._last = 0
+        self.mode = NOT_READY
+        self.reported: list[Trip | Rearm] = []
+
+    def filled(self, now: int, signed_lots: int) -> None:
+        """Learn an own fill, positive for a buy. The position itself comes with the inputs."""
+        self._facts.fills_1s.learn(now, signed_lots)
+        self._facts.fills_5s.learn(now, signed_lots)
+
+    def latch(self, verdict: Verdict) -> None:
+        """Stop for a cause found elsewhere: an operator's kill, a halt of an earlier run.
+
+        The level is HALTED or LOCKED; it counts from the next `decide`.
+        """
+        assert verdict.level >= Level.HALTED, verdict
+        held = self._facts.latched
+        if held is None or verdict.level > held.level:
+            self._facts.latched = verdict
+
+    def operator_rearm(self, now: int, reason: str) -> None:
+        """Clear what HALTED, not what LOCKED; from the next `decide`, if nothing else holds.
+
+        The windows of 1 min to 1 h start anew, the day's does not (K1: a lost day ends with
+        the day). Raises ValueError on a reason without a letter.
+        """
+        if not reason.strip():
+            raise ValueError("a re-arm needs a typed reason")
+        facts = self._facts
+        halted = [breaker for breaker in self._breakers if breaker.level is Level.HALTED]
+        if facts.latched is not None and facts.latched.level is Level.HALTED:
+            facts.latched = None
+        elif not halted:
+            return
+        for breaker in halted:
+            breaker.verdict = None
+        self._cleared = f"operator:{reason}"
+        self._unasked = False
+        facts.loss.restart()
+        self._rearms.clear()
+        self._staged_trip_at = None
+
+    def decide(self, now: int, inputs: Inputs) -> Mode:
+        """Judge every cause at `now`, which never goes back."""
+        assert now >= self._last, f"time went back: {now} < {self._last}"
+        self._last = now
+        facts = self._facts
+        facts.learn(now, inputs)
+        self.reported = []
+        busy = False
+        for breaker in self._breakers:
+            found = breaker.trigger(facts, now)
+            if found is not None or breaker.verdict is not None:
+                self._judge(breaker, now, found)
+                busy = True
+        held = self._held() if busy else []
+        if any(verdict.level >= Level.PAUSED for verdict, _ in held):
+            self._paused = True
+        elif self._paused and facts.ready:
+            self._return_to_quoting(now)
+            held = self._held()
+        blocked = self._paused or not facts.ready
+        self.mode = self._nothing(held) if blocked else self._some(now, held)
+        return self.mode
+
+    def _held(self) -> list[tuple[Verdict, float]]:
+        return [(b.verdict, b.rule.spread) for b in self._breakers if b.verdict is not None]
+
+    def _judge(self, breaker: Breaker, now: int, found: Verdict | None) -> None:
+        level = breaker.level
+        if found is not None and found.level > level:
+            self._enter(breaker, now, found)
+        elif breaker.lets_go(self._facts, now, found):
+            if level >= Level.PAUSED and breaker.verdict is not None:
+                self._cleared = breaker.verdict.cause
+            breaker.verdict = found
+        elif found is not None and found.level is level:
+            breaker.verdict = found  # the position may have changed its sign
+
+    def _enter(self, breaker: Breaker, now: int, found: Verdict) -> None:
+        rule = breaker.rule
+        halts = False
+        if rule.trips_per_day_max is not None:
+            halts = breaker.today.add(now) > rule.trips_per_day_max
+        if rule.staged:
+            halts = halts or self._second(now)
+            self._staged = True
+            self._staged_trip_at = now
+        if halts:
+            found = msgspec.structs.replace(found, level=Level.HALTED)
+        breaker.verdict = found
+        breaker.cooldown.trip(now)
+        if found.level >= Level.PAUSED:
+            self.reported.append(Trip(found.level.name, found.cause, found.evidence))
+
+    def _second(self, now: int) -> bool:
+        """MODEL 8.4: one more staged trip after quoting came back, too soon after the last."""
+        if self._staged_trip_at is None:
+            return False
+        if any(b.rule.staged and b.verdict is not None for b in self._breakers):
+            return False  # the same event: a spread blows out when depth leaves
+        return self._staged or now - self._staged_trip_at <= SECOND_TRIP_NS
+
+    def _return_to_quoting(self, now: int) -> None:
+        """The last cause of a pause has let go."""
+        unasked, self._unasked = self._unasked, True
+        if unasked and self._rearms.add(now) > REARMS_PER_DAY_MAX:
+            evidence = {"rearms_per_day_max": float(REARMS_PER_DAY_MAX)}
+            self._facts.latched = Verdict(Level.HALTED, "rearms_per_day", evidence)
+            self._enter(self._latch, now, self._facts.latched)
+            return
+        self._paused = False
+        if self._staged:
+            self._ramp.start(now, STAGED, self._staged_step_ns)
+        else:
+            self._ramp.start(now, PLAIN, PLAIN_STEP_NS)
+        self.reported.append(Rearm(self._cleared, self._ramp.step(now).size))
+
+    def _some(self, now: int, held: list[tuple[Verdict, float]]) -> Mode:
+        step = self._ramp.step(now)
+        if step is FULL:
+            self._staged = False
+        level = Level.ACTIVE if step is FULL else Level.WIDEN
+        spread, bids, asks = step.spread, True, True
+        causes: tuple[str, ...] = () if step is FULL else ("ramp",)
+        for verdict, factor in held:
+            level = max(level, verdict.level)
+            spread = max(spread, factor)
+            bids = bids and verdict.side is not Side.BUY
+            asks = asks and verdict.side is not Side.SELL
+            causes = (*causes, verdict.cause)
+        if level is Level.ACTIVE:
+            return ALL_CLEAR
+        return Mode(level, step.size, spread, bids, asks, causes)
+
+    def _nothing(self, held: list[tuple[Verdict, float]]) -> Mode:
+        level = max((verdict.level for verdict, _ in held), default=Level.PAUSED)
+        causes = tuple(verdict.cause for verdict, _ in held)
+        if not self._facts.ready:
+            causes = (*causes, "not_ready")
+        return Mode(max(level, Level.PAUSED), 0.0, 1.0, False, False, causes)
+
+    def __repr__(self) -> str:
+        held = [breaker for breaker in self._breakers if breaker.verdict is not None]
+        return (
+            f"Breakers({self.mode}, held={held}, {self._ramp}, rearms={self._rearms}, "
+            f"staged={self._staged}, staged_trip_at={self._staged_trip_at})"
+        )

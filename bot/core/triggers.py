@@ -1,0 +1,383 @@
+"""What speaks against quoting: one small pure trigger a cause, and the facts that it judges.
+
+The triggers are the rows K1, K3, K4, K5, K6, K9, K10 of RISK C.3 as its Decisions change
+them, and MODEL 5.3 for gamma. A trigger says what is true now; how long it counts is the
+business of `breakers`.
+"""
+
+from collections import deque
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+
+from bot.core.rearm import DAY_NS
+from bot.core.signals.liquidity import Liquidity
+from bot.domain.params import RiskParams
+from bot.domain.units import NS_PER_MS, NS_PER_S, Side
+
+ONE_SIDE_HOLD_NS: Final = 500 * NS_PER_MS  # K5: one thin side is pulled after this
+LOSS_SLOTS: Final = 3_601  # one hour at 1 s and the second that is under way
+FILL_SLOT_NS: Final = 10 * NS_PER_MS
+
+
+class Level(IntEnum):
+    """How much the bot may do (RISK C.1), from everything to nothing without a new config."""
+
+    ACTIVE = 0
+    WIDEN = 1
+    ONE_SIDED = 2
+    REDUCE_ONLY = 3
+    PAUSED = 4
+    HALTED = 5
+    LOCKED = 6
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What a trigger found. `side` is the side it pulls, for ONE_SIDED and REDUCE_ONLY."""
+
+    level: Level
+    cause: str
+    evidence: dict[str, float]
+    side: Side | None = None
+
+
+class Inputs(msgspec.Struct, frozen=True, gc=False):
+    """What the breakers read, as of one `decide`.
+
+    `equity` is marked to market in quote currency; a silence is the time since the last
+    message of the depth stream and of any stream; `age_ns` is feed lag above its lower
+    envelope; `sigma_ratio` is sigma_fast / sigma_slow.
+    """
+
+    trusted: bool
+    distrust: str
+    equity: float
+    position_lots: int
+    liquidity: Liquidity
+    depth_silence_ns: int
+    silence_ns: int
+    age_ns: int
+    gamma_multiplier: float
+    spread_bps: float
+    sigma_ratio: float
+
+
+class LossWindows:
+    """Change of equity over 1 min, 5 min, 1 h and the UTC day, at 1 s resolution.
+
+    A window reaches back to the first reading of its second, or to the first of all.
+    """
+
+    __slots__ = (
+        "_day",
+        "_equity",
+        "_first",
+        "_five_ago",
+        "_hour_ago",
+        "_midnight",
+        "_minute_ago",
+        "_ring",
+        "_second",
+    )
+
+    def __init__(self) -> None:
+        self._ring = [0.0] * LOSS_SLOTS
+        self._second = self._first = self._day = -1
+        self._equity = self._midnight = 0.0
+        self._minute_ago = self._five_ago = self._hour_ago = 0.0
+
+    def learn(self, now: int, equity: float) -> None:
+        """Take the equity at `now`, quote currency."""
+        assert equity == equity, "equity is not a number"
+        second = now // NS_PER_S
+        if second != self._second:
+            self._turn(second, equity)
+        self._equity = equity
+
+    def restart(self) -> None:
+        """Forget the last hour, not the day."""
+        self._first = self._second
+        self._ring[self._second % LOSS_SLOTS] = self._equity
+        self._minute_ago = self._five_ago = self._hour_ago = self._equity
+
+    @property
+    def minute(self) -> float:
+        """Change over one minute, quote currency; a loss is negative."""
+        return self._equity - self._minute_ago
+
+    @property
+    def five_minutes(self) -> float:
+        """Change over five minutes."""
+        return self._equity - self._five_ago
+
+    @property
+    def hour(self) -> float:
+        """Change over one hour."""
+        return self._equity - self._hour_ago
+
+    @property
+    def day(self) -> float:
+        """Change since 00:00 UTC, or since the first reading if that is later."""
+        return self._equity - self._midnight
+
+    def _turn(self, second: int, equity: float) -> None:
+        if self._first < 0:
+            self._first, self._second, self._equity = second, second - 1, equity
+        # Seconds without a reading keep the equity before them.
+        for missed in range(max(self._second + 1, second - LOSS_SLOTS), second):
+            self._ring[missed % LOSS_SLOTS] = self._equity
+        self._ring[second % LOSS_SLOTS] = equity
+        self._second = second
+        self._minute_ago = self._ago(60)
+        self._five_ago = self._ago(300)
+        self._hour_ago = self._ago(3_600)
+        day = second * NS_PER_S // DAY_NS
+        if day != self._day:
+            self._day, self._midnight = day, self._equity
+
+    def _ago(self, seconds: int) -> float:
+        return self._ring[max(self._second - seconds, self._first) % LOSS_SLOTS]
+
+    def __repr__(self) -> str:
+        return (
+            f"LossWindows(minute={self.minute:.6g}, five_minutes={self.five_minutes:.6g}, "
+            f"hour={self.hour:.6g}, day={self.day:.6g})"
+        )
+
+
+class NetFills:
+    """Signed lots filled within a window, in slots of 10 ms so that memory is bounded."""
+
+    __slots__ = ("_slots", "_window_ns", "lots")
+
+    def __init__(self, window_ns: int) -> None:
+        self._window_ns = window_ns
+        self._slots: deque[tuple[int, int]] = deque()
+        self.lots = 0
+
+    def learn(self, now: int, signed_lots: int) -> None:
+        """Add one fill, positive for a buy."""
+        slot = now // FILL_SLOT_NS
+        if self._slots and self._slots[-1][0] == slot:
+            signed_in_slot = self._slots.pop()[1] + signed_lots
+        else:
+            signed_in_slot = signed_lots
+        self._slots.append((slot, signed_in_slot))
+        self.lots += signed_lots
+
+    def forget(self, now: int) -> None:
+        """Drop what is older than the window."""
+        oldest = (now - self._window_ns) // FILL_SLOT_NS
+        while self._slots and self._slots[0][0] < oldest:
+            self.lots -= self._slots.popleft()[1]
+
+    def __repr__(self) -> str:
+        return f"NetFills(lots={self.lots}, slots={len(self._slots)})"
+
+
+class Facts:
+    """What the triggers judge: the inputs and the little memory that some of them need."""
+
+    __slots__ = (
+        "_full_pause_ns",
+        "fills_1s",
+        "fills_5s",
+        "full_since",
+        "inputs",
+        "inventory",
+        "latched",
+        "loss",
+        "one_sided",
+        "ready",
+        "risk",
+        "withdraw_multiplier",
+    )
+
+    inputs: Inputs
+
+    def __init__(self, params: RiskParams, withdraw_multiplier: float) -> None:
+        assert params.loss_budget > 0.0, "no loss budget"
+        assert params.max_position_lots > 0, "no position limit"
+        self.risk = params
+        self.withdraw_multiplier = withdraw_multiplier
+        self.ready = False  # the book was trusted once
+        self.loss = LossWindows()
+        self.fills_1s = NetFills(1 * NS_PER_S)
+        self.fills_5s = NetFills(5 * NS_PER_S)
+        self.inventory = 0.0  # |position| as a fraction of its limit
+        self.one_sided = False  # between the one-sided and the re-arm fraction, from above
+        # When the limit was reached, until the pause is over and the re-arm fraction reached.
+        self.full_since: int | None = None
+        self._full_pause_ns = round(params.inventory_pause_s * NS_PER_S)
+        self.latched: Verdict | None = None
+
+    def learn(self, now: int, inputs: Inputs) -> None:
+        """Take the inputs of one `decide`."""
+        risk = self.risk
+        self.inputs = inputs
+        self.ready = self.ready or inputs.trusted
+        self.loss.learn(now, inputs.equity)
+        self.fills_1s.forget(now)
+        self.fills_5s.forget(now)
+        self.inventory = inventory = abs(inputs.position_lots) / risk.max_position_lots
+        if inventory >= risk.inventory_one_sided:
+            self.one_sided = True
+        elif inventory < risk.inventory_rearm:
+            self.one_sided = False
+        if self.full_since is None:
+            self.full_since = now if inventory >= 1.0 else None
+        elif inventory <= risk.inventory_rearm and not self.full_pause(now):
+            self.full_since = None
+
+    def full_pause(self, now: int) -> bool:
+        """Whether the limit was reached less than a pause ago."""
+        return self.full_since is not None and now - self.full_since < self._full_pause_ns
+
+    def __repr__(self) -> str:
+        return (
+            f"Facts(ready={self.ready}, inventory={self.inventory:.3f}, "
+            f"full_since={self.full_since}, latched={self.latched}, {self.loss}, "
+            f"1s={self.fills_1s}, 5s={self.fills_5s})"
+        )
+
+
+def loss_1m(facts: Facts, now: int) -> Verdict | None:
+    """K1: 10 % of the day's budget within a minute."""
+    limit = -facts.risk.loss_1m_fraction * facts.risk.loss_budget
+    if facts.loss.minute > limit:
+        return None
+    return Verdict(Level.WIDEN, "loss_1m", {"change": facts.loss.minute, "limit": limit})
+
+
+def loss_5m(facts: Facts, now: int) -> Verdict | None:
+    """K1: 25 % of the day's budget within five minutes."""
+    limit = -facts.risk.loss_5m_fraction * facts.risk.loss_budget
+    if facts.loss.five_minutes > limit:
+        return None
+    return Verdict(Level.PAUSED, "loss_5m", {"change": facts.loss.five_minutes, "limit": limit})
+
+
+def loss_1h(facts: Facts, now: int) -> Verdict | None:
+    """K1: half of the day's budget within an hour."""
+    limit = -facts.risk.loss_1h_fraction * facts.risk.loss_budget
+    if facts.loss.hour > limit:
+        return None
+    return Verdict(Level.HALTED, "loss_1h", {"change": facts.loss.hour, "limit": limit})
+
+
+def loss_day(facts: Facts, now: int) -> Verdict | None:
+    """K1: the day's budget. It stays true until the next UTC day, whoever re-arms."""
+    limit = -facts.risk.loss_day_fraction * facts.risk.loss_budget
+    if facts.loss.day > limit:
+        return None
+    return Verdict(Level.HALTED, "loss_day", {"change": facts.loss.day, "limit": limit})
+
+
+def inventory(facts: Facts, now: int) -> Verdict | None:
+    """K4: the increasing side off, then everything off for a moment, then reduce only."""
+    if not facts.one_sided and facts.full_since is None:
+        return None
+    risk, lots = facts.risk, facts.inputs.position_lots
+    evidence = {"position_lots": float(lots), "fraction": facts.inventory}
+    increasing = Side.BUY if lots > 0 else Side.SELL
+    if facts.inventory > risk.inventory_halt:
+        return Verdict(Level.HALTED, "inventory", evidence)
+    if facts.full_since is None:
+        return Verdict(Level.ONE_SIDED, "inventory", evidence, increasing)
+    if facts.full_pause(now):
+        return Verdict(Level.PAUSED, "inventory", evidence)
+    return Verdict(Level.REDUCE_ONLY, "inventory", evidence, increasing)
+
+
+def fill_speed(facts: Facts, now: int) -> Verdict | None:
+    """K3: too much of the limit filled in one direction within 1 s or 5 s."""
+    lots_1s, lots_5s = facts.fills_1s.lots, facts.fills_5s.lots
+    if lots_1s == 0 and lots_5s == 0:
+        return None
+    risk, limit = facts.risk, facts.risk.max_position_lots
+    fast = abs(lots_1s) >= risk.fill_speed_fraction_1s * limit
+    slow = abs(lots_5s) >= risk.fill_speed_fraction_5s * limit
+    if not fast and not slow:
+        return None
+    evidence = {"lots_1s": float(lots_1s), "lots_5s": float(lots_5s), "limit": float(limit)}
+    return Verdict(Level.PAUSED, "fill_speed", evidence)
+
+
+def depth_bid(facts: Facts, now: int) -> Verdict | None:
+    """K5: thin bids pull our bids; it happens in calm markets (.294), so it never pauses."""
+    liquidity = facts.inputs.liquidity
+    if liquidity.low_bid_ns < ONE_SIDE_HOLD_NS:
+        return None
+    return Verdict(Level.ONE_SIDED, "depth_bid", {"ratio": liquidity.bid_ratio}, Side.BUY)
+
+
+def depth_ask(facts: Facts, now: int) -> Verdict | None:
+    """K5: thin asks pull our asks."""
+    liquidity = facts.inputs.liquidity
+    if liquidity.low_ask_ns < ONE_SIDE_HOLD_NS:
+        return None
+    return Verdict(Level.ONE_SIDED, "depth_ask", {"ratio": liquidity.ask_ratio}, Side.SELL)
+
+
+def depth(facts: Facts, now: int) -> Verdict | None:
+    """K5: both sides thin, one nearly gone, or both falling off a cliff (RISK Decision 1)."""
+    risk, liquidity = facts.risk, facts.inputs.liquidity
+    bid, ask = liquidity.bid_ratio, liquidity.ask_ratio
+    both = bid < risk.depth_both and ask < risk.depth_both
+    gone = bid < risk.depth_one or ask < risk.depth_one
+    cliff = liquidity.drop > risk.depth_drop_5s
+    if not both and not gone and not cliff:
+        return None
+    evidence = {"bid_ratio": bid, "ask_ratio": ask, "drop_5s": liquidity.drop}
+    return Verdict(Level.PAUSED, "depth", evidence)
+
+
+def spread(facts: Facts, now: int) -> Verdict | None:
+    """K6: far above its median, and for a while (a one-tick book passes six ticks briefly)."""
+    liquidity = facts.inputs.liquidity
+    if liquidity.wide_ns < facts.risk.spread_hold_s * NS_PER_S or liquidity.wide_ns < 0:
+        return None
+    evidence = {
+        "spread_bps": facts.inputs.spread_bps,
+        "limit_bps": liquidity.spread_limit_bps,
+        "median_bps": liquidity.spread_median_bps,
+    }
+    return Verdict(Level.PAUSED, "spread", evidence)
+
+
+def book_untrusted(facts: Facts, now: int) -> Verdict | None:
+    """K10: no quotes on a book that may be wrong. Before the first trust there is none."""
+    if facts.inputs.trusted or not facts.ready:
+        return None
+    return Verdict(Level.PAUSED, f"book_untrusted:{facts.inputs.distrust}", {})
+
+
+def stale(facts: Facts, now: int) -> Verdict | None:
+    """K9: silence or age (RISK Decision 3)."""
+    risk, inputs = facts.risk, facts.inputs
+    limit = risk.silence_ms * NS_PER_MS
+    silent = inputs.silence_ns > risk.silence_all_ms * NS_PER_MS
+    lonely = inputs.depth_silence_ns > limit >= inputs.silence_ns
+    aged = inputs.age_ns > risk.age_ms * NS_PER_MS
+    if not (silent or lonely or aged) or not facts.ready:
+        return None
+    evidence = {
+        "depth_silence_ms": inputs.depth_silence_ns / NS_PER_MS,
+        "silence_ms": inputs.silence_ns / NS_PER_MS,
+        "age_ms": inputs.age_ns / NS_PER_MS,
+    }
+    return Verdict(Level.PAUSED, "stale:silence" if silent or lonely else "stale:age", evidence)
+
+
+def gamma_withdraw(facts: Facts, now: int) -> Verdict | None:
+    """MODEL 5.3: at such a risk aversion an order is cancelled instead of parked far away."""
+    multiplier = facts.inputs.gamma_multiplier
+    if multiplier < facts.withdraw_multiplier:
+        return None
+    return Verdict(Level.PAUSED, "gamma_withdraw", {"multiplier": multiplier})
+
+
+def latched(facts: Facts, now: int) -> Verdict | None:
+    """What was decided elsewhere: an operator, an earlier run, too many re-arms."""
+    return facts.latched
