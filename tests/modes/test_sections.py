@@ -1,0 +1,97 @@
+from decimal import Decimal
+from typing import Annotated
+
+import msgspec
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from bot.domain import params
+from bot.modes import sections
+from bot.modes.sections import Settings
+from bot.modes.settings import KEYS
+
+# What a user writes otherwise than the core reads it.
+CONVERTED = {
+    "quote": {"unit_lots", "q_max_units", "q_soft_units"},
+    "risk": {"max_position_lots", "max_order_lots", "loss_budget"},
+}
+WRITTEN = {
+    "quote": {"unit_qty", "q_soft_units"},
+    "risk": {"max_position_qty", "max_order_qty", "loss_budget"},
+}
+
+
+def defaults(struct: type[msgspec.Struct]) -> dict[str, object]:
+    fields = msgspec.structs.fields(struct)
+    return {field.name: field.default for field in fields}
+
+
+@pytest.mark.parametrize("name", params.Params.__struct_fields__)
+def test_a_section_mirrors_its_struct_in_names_order_and_defaults(name):
+    struct = params.Params.__annotations__[name]
+    model = Settings.model_fields[name].annotation
+    core = {k: v for k, v in defaults(struct).items() if k not in CONVERTED.get(name, ())}
+    user = {
+        key: field.default
+        for key, field in model.model_fields.items()
+        if key not in WRITTEN.get(name, ())
+    }
+    assert list(user.items()) == list(core.items())
+
+
+def test_the_limits_and_the_unit_have_no_default():
+    required = {key for key, field in KEYS.items() if field.is_required() and "." in key}
+    assert required - {key for key in required if key.startswith(("instrument.", "fees."))} == {
+        "quote.unit_qty",
+        "risk.loss_budget",
+        "risk.max_position_qty",
+        "risk.max_order_qty",
+    }
+
+
+def test_every_default_obeys_its_own_range():
+    tried = 0
+    for key, field in KEYS.items():
+        if "." in key and not field.is_required():
+            adapter = TypeAdapter(Annotated[field.annotation, field])
+            assert adapter.validate_python(field.default) == field.default, key
+            tried += 1
+    assert tried > 60
+
+
+def test_every_key_is_described():
+    assert [key for key, field in KEYS.items() if not field.description] == []
+
+
+def test_the_latency_of_paper_orders():
+    paper = sections.PaperSection()
+    assert (paper.queue, paper.queue_n) == ("risk_averse", 3.0)
+    assert (paper.entry_latency_x, paper.response_latency_x) == (4.0, 3.0)
+    assert (paper.entry_latency_ms_min, paper.entry_latency_ms_max) == (5.0, 3000.0)
+    assert paper.feed_latency_ms_floor == 1.0
+
+
+def test_layers_merge_the_later_one_winning():
+    weak = {
+        "venue": "binance-spot",
+        "symbol": "X",
+        "instrument": {"base": "X", "quote": "Y", "tick": "0.10", "lot": 1},
+        "fees": {"maker_bp": -1, "taker_bp": "5.0"},
+        "quote": {"unit_qty": 1, "eta": 2},
+        "risk": {"loss_budget": 1, "max_position_qty": 5, "max_order_qty": 1},
+    }
+    settings = Settings(layers=[weak, {"quote": {"eta": 3}}, {"symbol": "Z"}])
+    assert (settings.symbol, settings.quote.eta, settings.quote.unit_qty) == ("Z", 3.0, 1)
+    assert type(settings.quote.eta) is float
+    assert str(settings.instrument.tick) == "0.10"
+    assert (settings.fees.maker_bp, settings.fees.taker_bp) == (Decimal(-1), Decimal(5))
+    with pytest.raises(ValidationError):
+        settings.symbol = "Q"
+
+
+def test_the_process_environment_is_not_read(monkeypatch):
+    monkeypatch.setenv("VENUE", "binance-spot")
+    monkeypatch.setenv("SYMBOL", "X")
+    with pytest.raises(ValidationError) as caught:
+        Settings(layers=[{}])
+    assert "venue" in {fault["loc"][0] for fault in caught.value.errors()}
