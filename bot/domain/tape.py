@@ -10,9 +10,10 @@ One received frame becomes one or more rows (a snapshot releases the deltas buff
 before it); the last of them has `frame_end` = 1, and nothing is decided before it.
 """
 
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 # Kinds of rows. The core sees events only, never a venue's sequence numbers at work:
 # NOTHING is a frame that carried none (duplicate, foreign, unreadable; counted by the codec).
@@ -43,6 +44,7 @@ ROW: Final = np.dtype(
         ("kind", np.int64),
         ("recv", np.int64),  # receive time, ns
         ("exch", np.int64),  # exchange time, ns; 0 where the venue states none
+        ("matched", np.int64),  # matching time, ns, where stated apart from `exch`, else `exch`
         ("first_id", np.int64),  # first update id in the event
         ("last_id", np.int64),  # last update id in the event
         ("prev_id", np.int64),  # last update id of the event before, -1 where not stated
@@ -58,3 +60,17 @@ ROW: Final = np.dtype(
         ("text_end", np.int64),  # offset just after this frame in the chunk it came from
     ]
 )
+
+
+class Tape(NamedTuple):
+    """Rows 0 to `n` of `rows` with their levels; `text` is the chunk that they were read from.
+
+    `text_from` is the offset of the first row's frame in `text`.
+    """
+
+    rows: NDArray[Any]
+    n: int
+    ticks: NDArray[Any]
+    qtys: NDArray[Any]
+    text: bytes
+    text_from: int

@@ -1,0 +1,135 @@
+"""The L2 book as an object: arrays, their kernels, and readings for Python."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bot.domain.tape import LOST_NAMES
+from bot.market import kernels
+from bot.market.kernels import (
+    BLOCK,
+    CROSSED,
+    ENVELOPE_NONE,
+    FAR_SLOTS,
+    HEAD,
+    LOST,
+    ONE_SIDED,
+    OVERFLOW,
+    TICKER_DISAGREES,
+    TRUSTED,
+    UNSYNCED,
+    WINDOW,
+)
+
+NAMES = {
+    TRUSTED: "",
+    UNSYNCED: "unsynced",
+    CROSSED: "crossed",
+    ONE_SIDED: "one_sided",
+    TICKER_DISAGREES: "ticker_disagrees",
+    OVERFLOW: "overflow",
+    **{LOST + cause: name for cause, name in LOST_NAMES.items()},
+}
+
+
+class Head(NamedTuple):
+    """The scalars of the book as Python values; the fields of `kernels.HEAD` in order."""
+
+    base: int
+    best_bid: int
+    best_ask: int
+    book_id: int
+    synced: int
+    distrust: int
+    since: int
+    far_n: int
+    far_full: int
+    tick_id: int
+    tick_bid: int
+    tick_ask: int
+    tick_bid_qty: float
+    tick_ask_qty: float
+    overlay: int
+    bid: int
+    ask: int
+    bid_qty: float
+    ask_qty: float
+    recv: int
+    depth_recv: int
+    depth_exch: int
+    envelope: int
+    envelope_recv: int
+    age: int
+    fair: float
+    fair_weight: float
+    wake_low: float
+    wake_high: float
+
+
+class Book:
+    """One symbol's book in ticks; `arrays` go to the kernels in this order.
+
+    `fair_weight` is the weight of the quantity-weighted mid in the fair price.
+    """
+
+    __slots__ = ("_depth", "arrays", "head")
+
+    def __init__(self, fair_weight: float = 0.5) -> None:
+        self.head: NDArray[Any] = np.zeros(1, HEAD)
+        self.head["distrust"] = UNSYNCED
+        self.head["envelope"] = ENVELOPE_NONE
+        self.head["fair_weight"] = fair_weight
+        self.head["base"] = WINDOW // 2
+        self.arrays = (
+            self.head,
+            np.zeros((2, WINDOW)),
+            np.zeros((2, WINDOW // BLOCK), np.int32),
+            np.zeros(FAR_SLOTS, np.int64),
+            np.zeros(FAR_SLOTS),
+        )
+        self._depth = np.zeros(2)
+
+    def learn(self, rows: NDArray[Any], i: int, ticks: NDArray[Any], qtys: NDArray[Any]) -> int:
+        """Learn row `i` of a tape; returns the flags of `kernels.learn_row`."""
+        return int(kernels.learn_row(*self.arrays, rows, i, ticks, qtys))
+
+    def read(self) -> Head:
+        """All scalars at once."""
+        return Head._make(self.head[0].item())
+
+    def wake_outside(self, low: float, high: float) -> None:
+        """Flag MOVED once the fair price (ticks) leaves [low, high]."""
+        self.head["wake_low"] = low
+        self.head["wake_high"] = high
+
+    def depth(self, bps: float) -> tuple[float, float]:
+        """Sum of tick x quantity within `bps` of the mid, bids and asks (MODEL 7)."""
+        kernels.depth_within(*self.arrays[:3], bps, self._depth)
+        bid, ask = self._depth.tolist()
+        return bid, ask
+
+    def cost_to_move(self, fraction: float) -> tuple[float, float]:
+        """Tick x quantity that a taker pays to move price down and up by `fraction` (MODEL 7)."""
+        return self.depth(fraction * 1e4)
+
+    def quantity(self, side: int, tick: int) -> float:
+        """Displayed quantity at `tick` from depth alone; side 0 is bids, 1 asks."""
+        head, qty, _, far_key, far_qty = self.arrays
+        return float(kernels.level_qty_at(head, qty, far_key, far_qty, side, tick))
+
+    def levels(self, side: int) -> dict[int, float]:
+        """Every level of a side, ticks to quantity, also those outside the window."""
+        head, qty, _, far_key, far_qty = self.arrays
+        base = int(head[0]["base"])
+        found = {base + int(i): float(qty[side, i]) for i in np.flatnonzero(qty[side])}
+        for slot in np.flatnonzero((far_key != 0) & (far_qty != 0.0)):
+            key = int(far_key[slot]) - 1
+            if key & 1 == side:
+                found[key >> 1] = float(far_qty[slot])
+        return found
+
+    def __repr__(self) -> str:
+        h = self.read()
+        state = NAMES[h.distrust] or "trusted"
+        return f"<Book {state} u={h.book_id} {h.bid}:{h.bid_qty} / {h.ask}:{h.ask_qty}>"
