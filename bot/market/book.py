@@ -57,7 +57,7 @@ class Head(NamedTuple):
     ask_qty: float
     recv: int
     depth_recv: int
-    depth_exch: int
+    depth_matched: int
     envelope: int
     envelope_recv: int
     age: int
@@ -97,6 +97,11 @@ class Book:
     def read(self) -> Head:
         """All scalars at once."""
         return Head._make(self.head[0].item())
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the book may be quoted from."""
+        return bool(self.head[0]["distrust"] == TRUSTED)
 
     def wake_outside(self, low: float, high: float) -> None:
         """Flag MOVED once the fair price (ticks) leaves [low, high]."""

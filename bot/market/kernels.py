@@ -59,7 +59,7 @@ HEAD: Final = np.dtype(
         ("ask_qty", np.float64),
         ("recv", np.int64),  # receive time of the last row of any stream
         ("depth_recv", np.int64),  # of the last row that changed the book
-        ("depth_exch", np.int64),  # exchange time of that row
+        ("depth_matched", np.int64),  # matching time of that row
         ("envelope", np.int64),  # lower envelope of recv - exch, ns
         ("envelope_recv", np.int64),
         ("age", np.int64),  # (recv - exch) - envelope of the last stamped row, ns
@@ -363,7 +363,7 @@ def apply_levels(
     h = head[0]
     h["book_id"] = rows[i]["last_id"]
     h["depth_recv"] = rows[i]["recv"]
-    h["depth_exch"] = rows[i]["exch"]
+    h["depth_matched"] = rows[i]["matched"]
     if h["tick_id"] <= h["book_id"]:
         h["overlay"] = 0
     edge = h["best_bid"] - h["base"]
@@ -405,7 +405,7 @@ def learn_row(
             h["overlay"] = 1
         elif ticker_differs(head, qty, far_key, far_qty):
             mismatch = True
-    elif kind in (BOOK_CHANGED, BOOK_RESET):
+    elif kind == BOOK_RESET or (kind == BOOK_CHANGED and h["synced"] == 1):
         if kind == BOOK_RESET:
             clear(head, qty, count, far_key, far_qty)
             if rows[i]["n_bid"] > 0:

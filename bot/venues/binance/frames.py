@@ -145,7 +145,7 @@ def read_decimal(buf: Array, at: int, end: int) -> tuple[int, int, int]:
     while at < end:
         c = buf[at]
         if 48 <= c <= 57:
-            mantissa = mantissa * 10 + np.int64(c) - 48
+            mantissa = mantissa * 10 + int(c) - 48
             digits += 1
             if point:
                 decimals += 1
@@ -172,7 +172,7 @@ def read_price(buf: Array, at: int, end: int, tick_units: int) -> tuple[int, int
             return 0, -1
         mantissa //= 10
         decimals -= 1
-    scale = POW10[PRICE_DECIMALS - decimals]
+    scale = int(POW10[PRICE_DECIMALS - decimals])
     if mantissa == 0 or mantissa > 9_000_000_000_000_000_000 // scale:
         return 0, -1
     units = mantissa * scale

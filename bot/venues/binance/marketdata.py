@@ -135,6 +135,14 @@ class MarketData:
         self.sync.lose()
         return self._lost(row, LOST_RESYNC, b"", 0)
 
+    def unread(self, tape: Tape, i: int) -> None:
+        """Rows from `i` were not used and will be read again: take them out of the counts."""
+        for row in tape.rows[i : tape.n]:
+            if row["frame_end"] == 1:
+                self.frames -= 1
+                kind = int(row["kind"])
+                self._counts[8 + int(row["side"]) if kind == NOTHING else kind] -= 1
+
     def _look(self, row: NDArray[Any], chunk: bytes, start: int) -> Tape:
         """What a row means that the compiled loop does not judge."""
         kind = int(row[0]["kind"])

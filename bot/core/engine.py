@@ -1,0 +1,325 @@
+"""The engine: learn facts, decide once per batch. The only place where parts are joined.
+
+`book` learns market rows (through a compiled lane or `learn`), `apply` learns own events,
+`decide` turns what is known at `now` into decisions. The engine never reads a clock: `now`
+is the caller's, and `deadline` says when it wants to be asked next.
+"""
+
+from decimal import Decimal
+from typing import Final
+
+from bot.core.breakers import Breakers, Inputs, Level, Mode, Verdict
+from bot.core.diff import diff
+from bot.core.gate import Gate
+from bot.core.ladder import Target, ladder, ladder_rules
+from bot.core.ledger import Ledger, Markouts
+from bot.core.orders import Order, OrderTable
+from bot.core.quoting import (
+    Terms,
+    avellaneda_stoikov_terms,
+    calibrate_g,
+    glft_terms,
+    rolling_horizon,
+    withdraw_distance,
+)
+from bot.core.signals.liquidity import Liquidity
+from bot.core.signals.volatility import Volatility
+from bot.core.valve import Valve, log_multiplier, z_vol
+from bot.domain.decisions import Cancel, Decision, Place, Resync, Trip
+from bot.domain.events import Event, Filled, OrderOpened, Rearmed
+from bot.domain.instrument import Fees, Instrument
+from bot.domain.params import Params
+from bot.domain.tape import Tape
+from bot.domain.units import BPS, NS_PER_MS, NS_PER_S, Side
+from bot.domain.view import OrderView, View
+from bot.market.book import NAMES, Book, Head
+from bot.market.kernels import CROSSED, LOST, ONE_SIDED, TRUST, TRUSTED, UNSYNCED
+
+ANYWHERE: Final = 1e18  # ticks: wide enough never to be left
+NO_TERMS: Final = Terms(0.0, 0.0)
+
+
+class Engine:
+    """One symbol on one venue.
+
+    `prefix` starts every client id of this run, so that no id is ever used twice. Raises
+    ValueError for an inverse contract, whose PnL the ledger cannot keep.
+    """
+
+    def __init__(self, instrument: Instrument, fees: Fees, params: Params, prefix: str) -> None:
+        self.book = Book(params.quote.fair_weight)
+        self.orders = OrderTable()
+        self.ledger = Ledger(instrument, fees)
+        self.markouts = Markouts()
+        self.volatility = Volatility(params.volatility, params.quote.sigma_bp_per_sqrt_s)
+        self.liquidity = Liquidity(params.risk)
+        self.valve = Valve(params.gamma)
+        self.breakers = Breakers(params.risk, params.gamma.withdraw_multiplier)
+        self.gate = Gate(params.risk)
+        self.targets: list[Target] = []
+        self.urgent = False  # an own event or a change of trust waits for a decision
+        self._params = params
+        self._instrument = instrument
+        self._prefix = prefix
+        self._sequence = 0
+        self._tick = float(instrument.tick)
+        self._lot = float(instrument.lot)
+        self._maker_rate = float(fees.maker)
+        self._rules = ladder_rules(instrument, params.ladder, params.quote.unit_lots)
+        self._g0 = self._base_g()
+        self._timer_ns = params.engine.timer_ms * NS_PER_MS
+        self._now = 0
+        self._decided_at: int | None = None
+        self._was_trusted = False
+        self._resync_asked_since = -1
+        self._reservation = 0.0
+        self._q = 0.0
+
+    def _base_g(self) -> float:
+        """gamma / k of the frozen base: given, or calibrated to q_soft (MODEL 2.3), in bp."""
+        quote = self._params.quote
+        if quote.g0 is not None:
+            return quote.g0
+        return calibrate_g(
+            quote.A_per_s,
+            quote.k_per_bp,
+            quote.sigma_bp_per_sqrt_s,
+            quote.q_soft_units,
+            quote.eta,
+            g_min=quote.g0_min,
+            g_max=quote.g0_max,
+        )
+
+    # --- learning -----------------------------------------------------------------------
+
+    def learn(self, tape: Tape, i: int) -> int:
+        """Learn one market row; returns the book's flags."""
+        flags = self.book.learn(tape.rows, i, tape.ticks, tape.qtys)
+        if flags & TRUST:
+            self.urgent = True
+        return flags
+
+    def apply(self, event: Event) -> None:
+        """Learn one own event. Raises what `OrderTable.apply` raises: our broken invariant."""
+        self._now = max(self._now, event.at)
+        self.urgent = True
+        if isinstance(event, Rearmed):
+            self.breakers.operator_rearm(self._now, event.reason)
+            return
+        order, new_lots = self.orders.apply(event)
+        if isinstance(event, OrderOpened):
+            order.opened_at = event.at
+            order.ahead = self.book.quantity(0 if order.side is Side.BUY else 1, order.tick)
+        elif isinstance(event, Filled) and new_lots > 0:
+            self._filled(event, order, new_lots)
+
+    def _filled(self, event: Filled, order: Order, lots: int) -> None:
+        h = self.book.read()
+        mid = 0.5 * (h.bid + h.ask) * self._tick
+        exact_mid = (h.bid + h.ask) * self._instrument.tick / 2
+        self.markouts.learn(self._now, mid)
+        self.ledger.fill(event.side, event.tick, lots, event.maker, exact_mid, self._now)
+        self.markouts.fill(self._now, event.side, event.tick * self._tick, lots * self._lot, mid)
+        self.breakers.filled(self._now, event.side * lots)
+        if event.side * (event.tick - order.tick) > 0:  # F72: worse than our limit
+            evidence = {"limit_tick": float(order.tick), "fill_tick": float(event.tick)}
+            self.breakers.latch(Verdict(Level.HALTED, "fill_beyond_limit", evidence))
+
+    # --- deciding -----------------------------------------------------------------------
+
+    def deadline(self) -> int | None:
+        """When to decide even if nothing happens; None before the first decision."""
+        return None if self._decided_at is None else self._decided_at + self._timer_ns
+
+    def decide(self, now: int) -> list[Decision]:
+        """Signals, breakers, targets, gate, diff: everything to be done at `now`."""
+        now = max(now, self._now)
+        self._now = now
+        self._decided_at = now
+        self.urgent = False
+        h = self.book.read()
+        trusted = h.distrust == TRUSTED
+        if trusted:
+            self._sense(now, h)
+        self._was_trusted = trusted
+        mode = self.breakers.decide(now, self._inputs(now, h, trusted))
+        decisions: list[Decision] = list(self.breakers.reported)
+        if not trusted:
+            self._ask_resync(now, h, decisions)
+        tripped = any(isinstance(d, Trip) for d in decisions)
+        quoting = trusted and not tripped and (mode.bids_allowed or mode.asks_allowed)
+        self.targets = self._quote(h, mode) if quoting else []
+        if not quoting:
+            self.book.wake_outside(-ANYWHERE, ANYWHERE)
+        self._move_orders(now, h, decisions)
+        return decisions
+
+    def _sense(self, now: int, h: Head) -> None:
+        """Feed the signals one reading of a trusted book."""
+        mid = 0.5 * (h.bid + h.ask)
+        if not self._was_trusted:
+            self.volatility.restart(now)
+            self.liquidity.restart(now)
+        self.volatility.learn(now, mid)
+        self.markouts.learn(now, mid * self._tick)
+        bids, asks = self.book.depth(self._params.risk.depth_bps)
+        self.liquidity.learn(
+            now,
+            bids * self._tick,
+            asks * self._tick,
+            (h.ask - h.bid) / mid / BPS,
+            frozen=self.breakers.mode.level >= Level.REDUCE_ONLY,
+        )
+        log_m = 0.0
+        if self.volatility.ready:
+            log_m = log_multiplier(
+                z_vol=z_vol(self.volatility.fast, self.volatility.slow),
+                volatility_weight=self._params.gamma.volatility_weight,
+            )
+        self.valve.learn(now, log_m)
+
+    def _inputs(self, now: int, h: Head, trusted: bool) -> Inputs:
+        mid = 0.5 * (h.bid + h.ask)
+        ready = h.synced and mid > 0.0
+        return Inputs(
+            trusted,
+            NAMES[h.distrust],
+            self.ledger.equity(mid * self._tick),
+            self.ledger.position_lots,
+            self.liquidity,
+            now - h.depth_recv,
+            now - h.recv,
+            h.age,
+            self.valve.multiplier,
+            (h.ask - h.bid) / mid / BPS if ready else 0.0,
+            self.volatility.fast / self.volatility.slow,
+        )
+
+    def _ask_resync(self, now: int, h: Head, decisions: list[Decision]) -> None:
+        """A synced book that stays wrong is thrown away, once per change of its reason."""
+        if h.distrust == UNSYNCED or h.distrust >= LOST or self._resync_asked_since == h.since:
+            return
+        patience = self._params.risk.crossed_ms * NS_PER_MS
+        if h.distrust in (CROSSED, ONE_SIDED) and now - h.since < patience:
+            return
+        self._resync_asked_since = h.since
+        decisions.append(Resync(NAMES[h.distrust]))
+
+    def _terms(self, fair: float) -> Terms:
+        """The model's terms in ticks at a fair price in ticks (MODEL 2, 5.2)."""
+        quote = self._params.quote
+        bp = fair * BPS
+        k = quote.k_per_bp / bp
+        sigma = self.volatility.sigma * bp
+        base_gamma = self._g0 * k
+        gamma = base_gamma * self.valve.multiplier
+        rebate = -self._maker_rate * fair
+        xi = quote.xi_bp * bp
+        if quote.model == "glft":
+            return glft_terms(gamma, sigma, quote.A_per_s, k, rebate, xi, base_gamma)
+        if quote.horizon_mode == "fixed":
+            tau = quote.horizon_s
+        else:
+            tau = rolling_horizon(gamma, sigma, quote.A_per_s, k)
+        half = avellaneda_stoikov_terms(base_gamma, sigma, tau, k).half
+        skew = avellaneda_stoikov_terms(gamma, sigma, tau, k).skew
+        return Terms(half + 0.5 * xi - rebate, skew)
+
+    def _quote(self, h: Head, mode: Mode) -> list[Target]:
+        quote = self._params.quote
+        fair = h.fair
+        terms = self._terms(fair)
+        self._q = self.ledger.position_lots / quote.unit_lots
+        least = (quote.adverse_bp + quote.safety_bp) * BPS + self._maker_rate
+        bp = fair * BPS
+        self._reservation = fair - self._q * terms.skew
+        targets = ladder(
+            self._rules,
+            terms,
+            fair=fair,
+            q=self._q,
+            q_target=0.0,
+            best_bid=h.bid,
+            best_ask=h.ask,
+            min_half=max(0.5, least * fair),
+            max_distance=withdraw_distance(quote.A_per_s, quote.k_per_bp / bp),
+            size_factor=mode.size,
+            spread_factor=mode.spread,
+            bids=mode.bids_allowed,
+            asks=mode.asks_allowed,
+        )
+        inner = min((abs(t.tick - fair) for t in targets), default=0.0)
+        band = max(1.0, self._params.engine.wake_half_spreads * inner)
+        self.book.wake_outside(fair - band, fair + band)
+        return targets
+
+    def _move_orders(self, now: int, h: Head, decisions: list[Decision]) -> None:
+        """Cancel first, then place what the gate lets through."""
+        missing: list[Target] = []
+        for side in (Side.BUY, Side.SELL):
+            working = self.orders.working(side)
+            wanted = [target for target in self.targets if target.side is side]
+            displayed = []
+            for order in working:
+                shown = self.book.quantity(0 if side is Side.BUY else 1, order.tick)
+                order.ahead = min(order.ahead, shown)
+                displayed.append(shown)
+            surplus, absent = diff(wanted, working, displayed, self._params.diff)
+            missing += absent
+            for order in surplus:
+                self.orders.cancel_sent(order.order_id, now)
+                decisions.append(Cancel(order.order_id))
+        for target in missing:
+            order_id = f"{self._prefix}-{self._sequence + 1}"
+            place = Place(order_id, target.side, target.tick, target.lots, target.level)
+            refusal = self.gate.check(
+                place,
+                self.orders,
+                self.ledger.position_lots,
+                fair=h.fair,
+                best_bid=h.bid,
+                best_ask=h.ask,
+            )
+            if refusal is None:
+                self._sequence += 1
+                self.orders.placed(place, now)
+                decisions.append(place)
+
+    # --- eyes ---------------------------------------------------------------------------
+
+    def mark(self) -> Decimal:
+        """The exact mid of the last known touch, in quote currency."""
+        h = self.book.read()
+        return (h.bid + h.ask) * self._instrument.tick / 2
+
+    def view(self) -> View:
+        """A frozen snapshot for eyes."""
+        h = self.book.read()
+        orders = [*self.orders.working(Side.BUY), *self.orders.working(Side.SELL)]
+        mode = self.breakers.mode
+        return View(
+            now=self._now,
+            trusted=h.distrust == TRUSTED,
+            distrust=NAMES[h.distrust],
+            level=mode.level.name,
+            causes=mode.causes,
+            bid_tick=h.bid,
+            ask_tick=h.ask,
+            fair_ticks=h.fair,
+            sigma_bp=self.volatility.sigma,
+            gamma_multiplier=self.valve.multiplier,
+            reservation_ticks=self._reservation,
+            position_lots=self.ledger.position_lots,
+            orders=tuple(
+                OrderView(o.order_id, o.side, o.tick, o.lots, o.filled_lots, o.state.name)
+                for o in orders
+            ),
+            pnl=self.ledger.mark(self.mark()),
+        )
+
+    def __repr__(self) -> str:
+        seconds = self._now / NS_PER_S
+        return (
+            f"<Engine {self.breakers.mode.level.name} q={self.ledger.position_lots} "
+            f"{self.orders!r} {self.book!r} at {seconds:.3f}>"
+        )

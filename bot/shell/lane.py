@@ -1,0 +1,58 @@
+"""The compiled lane: book and paper venue over many rows, until somebody has to think.
+
+Frame by frame and in bulk are the same code: a live frame is a tape of one. Between two
+decisions nothing but these kernels touches a row, so a replay makes the same decisions
+however many rows one call takes.
+"""
+
+from typing import Any, Final
+
+from numba import njit
+from numpy.typing import NDArray
+
+from bot.market.kernels import learn_row
+from bot.sim.queue import observe_row
+
+END: Final = 0  # all rows learned
+DUE: Final = 16  # the next row was received at or after `until`
+
+Array = NDArray[Any]
+
+
+@njit(cache=True, nogil=True)
+def advance(
+    head: Array,
+    qty: Array,
+    count: Array,
+    far_key: Array,
+    far_qty: Array,
+    rows: Array,
+    i: int,
+    n: int,
+    level_tick: Array,
+    level_qty: Array,
+    until: int,
+    slots: Array,
+    n_slots: int,
+    model: int,
+    power: float,
+) -> tuple[int, int, int]:
+    """Learn rows from `i`: (first row not learned, frames ended, flags or END or DUE).
+
+    Stops behind the frame that raised a flag, before a frame received at or after `until`,
+    and never inside a frame. Flags are MOVED, TRUST and FILLED.
+    """
+    frames = 0
+    flags = 0
+    while i < n:
+        if rows[i]["recv"] >= until and (i == 0 or rows[i - 1]["frame_end"] == 1):
+            return i, frames, DUE
+        flags |= learn_row(head, qty, count, far_key, far_qty, rows, i, level_tick, level_qty)
+        flags |= observe_row(head, qty, far_key, far_qty, rows, i, slots, n_slots, model, power)
+        ended = rows[i]["frame_end"] == 1
+        i += 1
+        if ended:
+            frames += 1
+            if flags != 0:
+                return i, frames, flags
+    return i, frames, END
