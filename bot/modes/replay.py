@@ -192,12 +192,13 @@ def exact(value: float, step: Decimal) -> str:
     return str(text.quantize(step)) if text == text.quantize(step) else f"{text:f}"
 
 
-def bbo_lines(instrument: Instrument, pieces: Iterable[bytes]) -> Iterator[bytes]:
+def bbo_lines(
+    codec: MarketData, instrument: Instrument, pieces: Iterable[bytes]
+) -> Iterator[bytes]:
     """`--emit bbo`: one JSON line per depth update applied while the book is trusted.
 
     The touch is the depth book's own, without the ticker.
     """
-    codec = MarketData(instrument)
     book = Book()
     encode = msgspec.json.Encoder().encode
     for chunk in pieces:

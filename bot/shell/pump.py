@@ -83,7 +83,8 @@ class Pump:
         for _ in range(RESYNCS_MAX):
             if resume is None:
                 return
-            resume = self._read(chunk[resume:])
+            chunk = chunk[resume:]
+            resume = self._read(chunk)
         raise AssertionError(f"{RESYNCS_MAX} resyncs in one chunk")
 
     def _read(self, chunk: bytes) -> int | None:
@@ -153,6 +154,8 @@ class Pump:
         decisions = self._engine.decide(now)
         if self._log is not None:
             self._log.append(Decided(self.frames, now, self._inputs, decisions))
+            if decisions:
+                self._log.flush()  # what is not journalled is not sent
         self.summary.decided(now, decisions, self._engine)
         if self._on_decision is not None:
             self._on_decision(now, decisions, self._engine)

@@ -9,11 +9,25 @@ read to its last byte is NOTHING with a reason and never an exception.
 
 from typing import Any, Final
 
-import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from bot.domain.tape import BOOK_CHANGED, BOOK_RESET, NOTHING, TOUCH_CHANGED, TRADED
+from bot.venues.binance.text import (
+    COLON,
+    COMMA,
+    LEFT,
+    OPEN,
+    QUOTE,
+    RIGHT,
+    nanoseconds,
+    read_integer,
+    read_levels,
+    read_price,
+    read_quantity,
+    read_word,
+    skip_value,
+)
 from bot.venues.booksync import GAP, OLD, OLD_RUN, SYNCED, admit
 
 # Why a frame carried nothing (in `side` of its row) and how the codec counts it.
@@ -30,19 +44,7 @@ DONE: Final = 0
 FULL: Final = 1  # the tape is full
 LOOK: Final = 2  # the last row needs the plain-Python side of the codec
 
-PRICE_DECIMALS: Final = 10
-DIGITS_MAX: Final = 18
-INTEGER_MAX: Final = (2**63 - 10) // 10  # one more digit still fits an int64
 JUMP_BACK_NS: Final = 1_000_000_000
-
-QUOTE: Final = 34
-COMMA: Final = 44
-COLON: Final = 58
-OPEN: Final = 91
-CLOSE: Final = 93
-LEFT: Final = 123
-RIGHT: Final = 125
-BACKSLASH: Final = 92
 
 # Keys and words as their first eight bytes, big endian.
 STREAM: Final = int.from_bytes(b"stream", "big")
@@ -71,6 +73,8 @@ W_TICKER: Final = int.from_bytes(b"bookTick", "big")
 W_TRADE: Final = ord("t") << 32 | int.from_bytes(b"rade", "big")
 W_MARKET: Final = int.from_bytes(b"MARKET", "big")
 
+LETTER_T: Final = ord("t")
+
 # Bits of what a frame had.
 H_TIME: Final = 1
 H_SYMBOL: Final = 2
@@ -87,172 +91,17 @@ H_QTY: Final = 2048
 H_SIDE: Final = 4096
 H_SNAP: Final = 8192
 H_PREV: Final = 16384
-H_TRADE: Final = 32768
+H_TRADE: Final = 1 << 15
+H_MATCHED: Final = 1 << 16
+H_TYPE: Final = 1 << 17
+H_EVENT: Final = 1 << 18
 
 IS_DEPTH: Final = H_SYMBOL | H_TIME | H_FIRST | H_LAST | H_BIDS | H_ASKS
 IS_TICKER: Final = H_SYMBOL | H_LAST | H_BID | H_ASK | H_BID_QTY | H_ASK_QTY
 IS_TRADE: Final = H_SYMBOL | H_TIME | H_PRICE | H_QTY | H_SIDE | H_TRADE
 IS_SNAPSHOT: Final = H_SNAP | H_BIDS | H_ASKS
 
-POW10: Final = np.array([10**n for n in range(DIGITS_MAX + 1)], np.int64)
-POW10_FLOAT: Final = np.array([10.0**n for n in range(DIGITS_MAX + 1)])
-
 Array = NDArray[Any]
-
-
-@njit(cache=True, nogil=True)
-def read_word(buf: Array, at: int, end: int) -> tuple[int, int]:
-    """A string starting at its quote: (first eight bytes as an integer, offset behind it or -1)."""
-    word = 0
-    at += 1
-    start = at
-    while at < end and buf[at] != QUOTE:
-        if buf[at] == BACKSLASH or buf[at] < 32:
-            return 0, -1
-        if at - start < 8:
-            word = word << 8 | int(buf[at])
-        at += 1
-    if at >= end:
-        return 0, -1
-    return word, at + 1
-
-
-@njit(cache=True, nogil=True)
-def read_integer(buf: Array, at: int, end: int) -> tuple[int, int]:
-    """An unsigned integer: (value, offset behind it or -1)."""
-    value = 0
-    start = at
-    while at < end and 48 <= buf[at] <= 57:
-        if value > INTEGER_MAX:
-            return 0, -1
-        value = value * 10 + int(buf[at]) - 48
-        at += 1
-    if at == start:
-        return 0, -1
-    return value, at
-
-
-@njit(cache=True, nogil=True)
-def read_decimal(buf: Array, at: int, end: int) -> tuple[int, int, int]:
-    """A quoted unsigned decimal: (mantissa, decimals, offset behind its quote or -1)."""
-    if at >= end or buf[at] != QUOTE:
-        return 0, 0, -1
-    at += 1
-    mantissa = 0
-    decimals = 0
-    digits = 0
-    point = False
-    while at < end:
-        c = buf[at]
-        if 48 <= c <= 57:
-            mantissa = mantissa * 10 + int(c) - 48
-            digits += 1
-            if point:
-                decimals += 1
-            if digits > DIGITS_MAX:
-                return 0, 0, -1
-        elif c == 46 and not point and digits > 0:
-            point = True
-        else:
-            break
-        at += 1
-    if at >= end or buf[at] != QUOTE or digits == 0 or (point and decimals == 0):
-        return 0, 0, -1
-    return mantissa, decimals, at + 1
-
-
-@njit(cache=True, nogil=True)
-def read_price(buf: Array, at: int, end: int, tick_units: int) -> tuple[int, int]:
-    """A price as whole ticks: (ticks, offset or -1); `tick_units` is the tick in 1e-10."""
-    mantissa, decimals, at = read_decimal(buf, at, end)
-    if at < 0:
-        return 0, -1
-    while decimals > PRICE_DECIMALS:
-        if mantissa % 10 != 0:
-            return 0, -1
-        mantissa //= 10
-        decimals -= 1
-    scale = int(POW10[PRICE_DECIMALS - decimals])
-    if mantissa == 0 or mantissa > 9_000_000_000_000_000_000 // scale:
-        return 0, -1
-    units = mantissa * scale
-    ticks = units // tick_units
-    if ticks * tick_units != units:
-        return 0, -1
-    return ticks, at
-
-
-@njit(cache=True, nogil=True)
-def read_quantity(buf: Array, at: int, end: int) -> tuple[float, int]:
-    """A displayed quantity: (value, offset or -1); mantissa / 10^n is correctly rounded."""
-    mantissa, decimals, at = read_decimal(buf, at, end)
-    if at < 0:
-        return 0.0, -1
-    return mantissa / POW10_FLOAT[decimals], at
-
-
-@njit(cache=True, nogil=True)
-def read_levels(
-    buf: Array, at: int, end: int, tick_units: int, ticks: Array, qtys: Array, n: int
-) -> tuple[int, int]:
-    """`[["price","qty"],…]` into ticks[n:], qtys[n:]: (new n, offset or -1)."""
-    if at >= end or buf[at] != OPEN:
-        return n, -1
-    at += 1
-    if at < end and buf[at] == CLOSE:
-        return n, at + 1
-    while True:
-        if at >= end or buf[at] != OPEN or n >= len(ticks):
-            return n, -1
-        tick, at = read_price(buf, at + 1, end, tick_units)
-        if at < 0 or at >= end or buf[at] != COMMA:
-            return n, -1
-        qty, at = read_quantity(buf, at + 1, end)
-        if at < 0 or at + 1 >= end or buf[at] != CLOSE:
-            return n, -1
-        ticks[n] = tick
-        qtys[n] = qty
-        n += 1
-        at += 1
-        if buf[at] == CLOSE:
-            return n, at + 1
-        if buf[at] != COMMA:
-            return n, -1
-        at += 1
-
-
-@njit(cache=True, nogil=True)
-def skip_value(buf: Array, at: int, end: int) -> int:
-    """Offset behind a value that nobody needs, -1 when it does not end."""
-    depth = 0
-    while at < end:
-        c = buf[at]
-        if c == QUOTE:
-            at += 1
-            while at < end and buf[at] != QUOTE:
-                at += 2 if buf[at] == BACKSLASH else 1
-            if at >= end:
-                return -1
-        elif c in (OPEN, LEFT):
-            depth += 1
-        elif c in (CLOSE, RIGHT):
-            if depth == 0:
-                return at
-            depth -= 1
-        elif c == COMMA and depth == 0:
-            return at
-        at += 1
-    return -1
-
-
-@njit(cache=True, nogil=True)
-def nanoseconds(stamp: int) -> int:
-    """A time since the epoch in ms, µs or ns, told apart by magnitude, as ns."""
-    if stamp < 100_000_000_000_000:
-        return stamp * 1_000_000
-    if stamp < 100_000_000_000_000_000:
-        return stamp * 1_000
-    return stamp
 
 
 @njit(cache=True, nogil=True)
@@ -272,7 +121,88 @@ def is_depth_text(buf: Array, at: int, end: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def read_fields(  # noqa: C901 - one branch a key; a table of functions does not compile
+def read_number(buf: Array, at: int, end: int, row: Array, key: int) -> tuple[int, int]:
+    """An id or a time into the row: (its bit or 0 for another key, offset or -1)."""
+    r = row[0]
+    if key in (K_TIME, K_MATCHED):
+        stamp, at = read_integer(buf, at, end)
+        if key == K_TIME:
+            r["exch"] = nanoseconds(stamp)
+            return H_TIME, at
+        r["matched"] = nanoseconds(stamp)
+        return H_MATCHED, at
+    if key == K_LAST:
+        r["last_id"], at = read_integer(buf, at, end)
+        return H_LAST, at
+    if key == K_FIRST:
+        r["first_id"], at = read_integer(buf, at, end)
+        return H_FIRST, at
+    if key == K_PREV:
+        r["prev_id"], at = read_integer(buf, at, end)
+        return H_PREV, at
+    if key == K_SNAP_ID:
+        r["last_id"], at = read_integer(buf, at, end)
+        return H_SNAP, at
+    if key == K_TRADE:
+        r["last_id"], at = read_integer(buf, at, end)
+        return H_TRADE, at
+    return 0, at
+
+
+@njit(cache=True, nogil=True)
+def read_value(
+    buf: Array, at: int, end: int, row: Array, key: int, event: int, tick_units: int
+) -> tuple[int, int]:
+    """A ticker's or a trade's value into the row: (its bit or 0 for another key, offset or -1)."""
+    r = row[0]
+    if key == K_BIDS:
+        r["bid"], at = read_price(buf, at, end, tick_units)
+        return H_BID, at
+    if key == K_ASKS:
+        r["ask"], at = read_price(buf, at, end, tick_units)
+        return H_ASK, at
+    if key == K_BID_QTY:
+        r["bid_qty"], at = read_quantity(buf, at, end)
+        return H_BID_QTY, at
+    if key == K_ASK_QTY:
+        r["ask_qty"], at = read_quantity(buf, at, end)
+        return H_ASK_QTY, at
+    if event != W_TRADE:
+        return 0, at
+    if key == K_PRICE:
+        r["bid"], at = read_price(buf, at, end, tick_units)
+        return H_PRICE, at
+    if key == K_QTY:
+        r["bid_qty"], at = read_quantity(buf, at, end)
+        return H_QTY, at
+    if key == K_MAKER:
+        # m = the buyer is the maker, so the aggressor sold (VENUES, Trades).
+        r["n_bid"] = -1 if buf[at] == LETTER_T else 1
+        return H_SIDE, skip_value(buf, at, end)
+    if key == K_TYPE:
+        word, at = read_word(buf, at, end)
+        r["n_ask"] = 0 if word == W_MARKET else 1  # insurance fund or ADL: not flow
+        return H_TYPE, at
+    return 0, at
+
+
+@njit(cache=True, nogil=True)
+def read_symbol(buf: Array, at: int, end: int, symbol: Array) -> tuple[int, int]:
+    """Whether the string is another symbol than ours: (0 or FOREIGN, offset or -1)."""
+    start = at + 1
+    _, at = read_word(buf, at, end)
+    if at < 0:
+        return FOREIGN, -1
+    if at - 1 - start != len(symbol):
+        return FOREIGN, at
+    for i in range(len(symbol)):
+        if buf[start + i] != symbol[i]:
+            return FOREIGN, at
+    return 0, at
+
+
+@njit(cache=True, nogil=True)
+def read_fields(
     buf: Array,
     at: int,
     end: int,
@@ -295,84 +225,37 @@ def read_fields(  # noqa: C901 - one branch a key; a table of functions does not
         if at < 0 or at + 1 >= end or buf[at] != COLON:
             return event, has, n, -1
         at += 1
-        if key == K_EVENT:
-            if buf[at] != QUOTE:
-                return event, has, n, -1
-            event, at = read_word(buf, at, end)
-        elif key == K_TIME:
-            stamp, at = read_integer(buf, at, end)
-            r["exch"] = nanoseconds(stamp)
-            has |= H_TIME
-        elif key == K_MATCHED:
-            stamp, at = read_integer(buf, at, end)
-            r["matched"] = nanoseconds(stamp)
-        elif key == K_SYMBOL:
-            start = at + 1
-            _, at = read_word(buf, at, end)
-            if at < 0:
-                return event, has, n, -1
-            same = at - 1 - start == len(symbol)
-            if same:
-                for i in range(len(symbol)):
-                    if buf[start + i] != symbol[i]:
-                        same = False
-                        break
-            has |= H_SYMBOL
-            r["side"] = 0 if same else FOREIGN
-        elif key == K_FIRST:
-            r["first_id"], at = read_integer(buf, at, end)
-            has |= H_FIRST
-        elif key == K_LAST:
-            r["last_id"], at = read_integer(buf, at, end)
-            has |= H_LAST
-        elif key == K_PREV:
-            r["prev_id"], at = read_integer(buf, at, end)
-            has |= H_PREV
-        elif key == K_SNAP_ID:
-            r["last_id"], at = read_integer(buf, at, end)
-            has |= H_SNAP
-        elif key == K_TRADE:
-            r["last_id"], at = read_integer(buf, at, end)
-            has |= H_TRADE
-        elif (key == K_BIDS and buf[at] == OPEN) or key == K_SNAP_BIDS:
+        listed = buf[at] == OPEN
+        bit = 0
+        if listed and key in (K_BIDS, K_SNAP_BIDS):
             if has & (H_BIDS | H_ASKS):
                 return event, has, n, -1  # bids come first and once, or the slices lie
             before = n
             n, at = read_levels(buf, at, end, tick_units, ticks, qtys, n)
             r["n_bid"] = n - before
-            has |= H_BIDS
-        elif (key == K_ASKS and buf[at] == OPEN) or key == K_SNAP_ASKS:
+            bit = H_BIDS
+        elif listed and key in (K_ASKS, K_SNAP_ASKS):
             if not has & H_BIDS or has & H_ASKS:
                 return event, has, n, -1
             before = n
             n, at = read_levels(buf, at, end, tick_units, ticks, qtys, n)
             r["n_ask"] = n - before
-            has |= H_ASKS
-        elif key == K_BIDS or (key == K_PRICE and event == W_TRADE):
-            r["bid"], at = read_price(buf, at, end, tick_units)
-            has |= H_BID if key == K_BIDS else H_PRICE
-        elif key == K_ASKS:
-            r["ask"], at = read_price(buf, at, end, tick_units)
-            has |= H_ASK
-        elif key == K_BID_QTY or (key == K_QTY and event == W_TRADE):
-            r["bid_qty"], at = read_quantity(buf, at, end)
-            has |= H_BID_QTY if key == K_BID_QTY else H_QTY
-        elif key == K_ASK_QTY:
-            r["ask_qty"], at = read_quantity(buf, at, end)
-            has |= H_ASK_QTY
-        elif key == K_MAKER and event == W_TRADE:
-            # m = the buyer is the maker, so the aggressor sold (VENUES, Trades).
-            r["n_bid"] = -1 if buf[at] == 116 else 1
-            at = skip_value(buf, at, end)
-            has |= H_SIDE
-        elif key == K_TYPE and event == W_TRADE:
-            word, at = read_word(buf, at, end)
-            if word != W_MARKET:
-                r["n_ask"] = 1  # insurance fund or ADL: not flow
+            bit = H_ASKS
+        elif key == K_EVENT and buf[at] == QUOTE:
+            event, at = read_word(buf, at, end)
+            bit = H_EVENT
+        elif key == K_SYMBOL and buf[at] == QUOTE:
+            r["side"], at = read_symbol(buf, at, end, symbol)
+            bit = H_SYMBOL
         else:
-            at = skip_value(buf, at, end)
-        if at < 0 or at >= end:
-            return event, has, n, -1
+            bit, at = read_number(buf, at, end, row, key)
+            if bit == 0:
+                bit, at = read_value(buf, at, end, row, key, event, tick_units)
+            if bit == 0:
+                at = skip_value(buf, at, end)
+        if at < 0 or at >= end or has & bit:
+            return event, has, n, -1  # cut short, malformed, or a key stands twice
+        has |= bit
         if buf[at] == RIGHT:
             return event, has, n, at + 1
         if buf[at] != COMMA:
@@ -381,7 +264,54 @@ def read_fields(  # noqa: C901 - one branch a key; a table of functions does not
 
 
 @njit(cache=True, nogil=True)
-def decode_frame(  # noqa: C901 - one branch a kind of event
+def behind_envelope(buf: Array, at: int, end: int) -> int:
+    """Offset of the event in `{"stream":"…","data":{…}}`, -1 where there is no envelope."""
+    if at + 10 >= end or buf[at] != LEFT or buf[at + 1] != QUOTE:
+        return -1
+    word, at = read_word(buf, at + 1, end)
+    if at < 0 or word != STREAM or at + 1 >= end or buf[at] != COLON or buf[at + 1] != QUOTE:
+        return -1
+    _, at = read_word(buf, at + 1, end)
+    if at < 0 or at + 8 >= end or buf[at] != COMMA or buf[at + 1] != QUOTE:
+        return -1
+    word, at = read_word(buf, at + 1, end)
+    if at < 0 or word != DATA or at >= end or buf[at] != COLON:
+        return -1
+    return at + 1
+
+
+@njit(cache=True, nogil=True)
+def classify(row: Array, event: int, has: int) -> None:
+    """Set the row's kind from what its frame had; NOTHING keeps a reason in `side`."""
+    r = row[0]
+    if has & H_SYMBOL and r["side"] == FOREIGN:
+        return
+    if event == W_DEPTH:
+        r["side"] = UNREADABLE_DEPTH
+        if has & IS_DEPTH == IS_DEPTH and r["first_id"] <= r["last_id"]:
+            r["kind"] = BOOK_CHANGED
+    elif event == W_TRADE:
+        r["side"] = UNREADABLE
+        if has & IS_TRADE == IS_TRADE and r["bid_qty"] > 0.0:
+            r["side"] = OTHER_EVENT
+            if r["n_ask"] == 0:
+                r["kind"] = TRADED
+                r["side"] = r["n_bid"]
+        r["n_bid"] = 0
+        r["n_ask"] = 0
+    elif event == 0 and has & IS_SNAPSHOT == IS_SNAPSHOT:
+        r["kind"] = BOOK_RESET
+    elif event == W_TICKER or has & IS_TICKER == IS_TICKER:
+        r["side"] = UNREADABLE
+        fits = r["bid"] < r["ask"] and r["bid_qty"] > 0.0 and r["ask_qty"] > 0.0
+        if has & IS_TICKER == IS_TICKER and fits:
+            r["kind"] = TOUCH_CHANGED
+    else:
+        r["side"] = OTHER_EVENT
+
+
+@njit(cache=True, nogil=True)
+def decode_frame(
     buf: Array,
     at: int,
     end: int,
@@ -398,8 +328,6 @@ def decode_frame(  # noqa: C901 - one branch a kind of event
     neither yet admitted.
     """
     r = row[0]
-    start = at
-    first = n
     r["kind"] = NOTHING
     r["exch"] = 0
     r["matched"] = 0
@@ -411,59 +339,24 @@ def decode_frame(  # noqa: C901 - one branch a kind of event
     r["n_ask"] = 0
     r["side"] = UNREADABLE
     r["frame_end"] = 1
-    wrapped = False
-    if at + 10 < end and buf[at] == LEFT and buf[at + 1] == QUOTE:
-        word, behind = read_word(buf, at + 1, end)
-        if behind > 0 and word == STREAM and behind + 1 < end and buf[behind + 1] == QUOTE:
-            _, behind = read_word(buf, behind + 1, end)
-            if behind > 0 and behind + 8 < end and buf[behind] == COMMA:
-                word, behind = read_word(buf, behind + 1, end)
-                if behind > 0 and word == DATA and buf[behind] == COLON:
-                    at = behind + 1
-                    wrapped = True
-    has = 0
+    inner = behind_envelope(buf, at, end)
+    last = at if inner < 0 else inner
     event = 0
-    ok = at < end and buf[at] == LEFT
-    if ok:
-        event, has, n, at = read_fields(buf, at, end, row, symbol, tick_units, ticks, qtys, n)
-        ok = at >= 0
-    if ok and wrapped:
-        ok = at < end and buf[at] == RIGHT
-        at += 1
-    if not ok or at != end:
-        r["side"] = UNREADABLE_DEPTH if is_depth_text(buf, start, end) else UNREADABLE
-        return first
+    has = 0
+    behind = n
+    if last < end and buf[last] == LEFT:
+        event, has, behind, last = read_fields(
+            buf, last, end, row, symbol, tick_units, ticks, qtys, n
+        )
+        if last >= 0 and inner >= 0:
+            last = last + 1 if last < end and buf[last] == RIGHT else -1
+    if last != end or has == 0:
+        r["side"] = UNREADABLE_DEPTH if is_depth_text(buf, at, end) else UNREADABLE
+        return n
     if r["matched"] == 0:
         r["matched"] = r["exch"]
-    foreign = r["side"] == FOREIGN and has & H_SYMBOL
-    r["side"] = FOREIGN if foreign else OTHER_EVENT
-    if foreign:
-        return first
-    if event == W_DEPTH:
-        if has & IS_DEPTH == IS_DEPTH and r["first_id"] <= r["last_id"]:
-            r["kind"] = BOOK_CHANGED
-            return n
-        r["side"] = UNREADABLE_DEPTH
-    elif event == W_TRADE:
-        if has & IS_TRADE != IS_TRADE or r["bid_qty"] <= 0.0:
-            r["side"] = UNREADABLE
-        elif r["n_ask"] == 0:
-            r["kind"] = TRADED
-            r["side"] = r["n_bid"]
-        r["n_bid"] = 0
-        r["n_ask"] = 0
-    elif event == W_TICKER or event == 0:
-        if has & IS_SNAPSHOT == IS_SNAPSHOT:
-            r["kind"] = BOOK_RESET
-            return n
-        if has & IS_TICKER == IS_TICKER:
-            if r["bid"] < r["ask"] and r["bid_qty"] > 0.0 and r["ask_qty"] > 0.0:
-                r["kind"] = TOUCH_CHANGED
-            else:
-                r["side"] = UNREADABLE
-        elif event == W_TICKER:
-            r["side"] = UNREADABLE
-    return first
+    classify(row, event, has)
+    return behind if r["kind"] in (BOOK_CHANGED, BOOK_RESET) else n
 
 
 @njit(cache=True, nogil=True)

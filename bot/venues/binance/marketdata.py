@@ -35,12 +35,12 @@ from bot.venues.binance.frames import (
     LOOK,
     OLD_DELTA,
     OTHER_EVENT,
-    PRICE_DECIMALS,
     REASONS,
     UNREADABLE,
     UNREADABLE_DEPTH,
     decode_lines,
 )
+from bot.venues.binance.text import PRICE_DECIMALS
 from bot.venues.booksync import FUTURES, SPOT, BookSync, Delta, Splice
 
 RULES: Final = {"binance-spot": SPOT, "binance-usdm": FUTURES, "binance-coinm": FUTURES}
@@ -132,6 +132,7 @@ class MarketData:
         """The engine distrusts the book: begin anew; the tape holds one BOOK_LOST."""
         row = np.zeros(1, ROW)
         row["recv"] = recv
+        self._recv = recv
         self.sync.lose()
         return self._lost(row, LOST_RESYNC, b"", 0)
 

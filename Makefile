@@ -1,0 +1,36 @@
+# Two commands: `make setup` builds .venv from the hash-pinned lock, `make test` runs every test.
+# Only make and Python 3.11 or newer are assumed; another interpreter: make setup PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+LOCK := requirements-dev.lock
+STAMP := $(VENV)/.stamp
+
+.PHONY: setup test check bench
+
+setup: $(STAMP)
+	@:
+
+test: $(STAMP)
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	@$(VENV)/bin/ruff check --quiet .
+	@$(VENV)/bin/ruff format --check --quiet .
+	@$(VENV)/bin/mypy --no-error-summary
+	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/python -m pytest tests/test_tidy.py
+
+bench: $(STAMP)
+	@$(VENV)/bin/python tests/bench.py $(ARGS)
+
+# uv comes first, by the hash that the lock states; it then installs the rest.
+$(STAMP): $(LOCK) pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not there; name one with: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit((v < (3, 11) or v > (3, 14)) and "Python 3.11 to 3.14 is needed and $(PYTHON) is %d.%d; name another with: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3" % v)'
+	@echo "Setting up $(VENV), once ..." >&2
+	@$(PYTHON) -m venv $(VENV)
+	@awk '/^[^ ]/ { wanted = /^uv==/ } wanted' $(LOCK) | $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r /dev/stdin
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r $(LOCK)
+	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m bot` is `mmbot`."""
+
+from bot.cli import main
+
+main()

@@ -1,0 +1,241 @@
+"""The command line, `mmbot`. Commands import what they need when they run."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from bot.core.engine import Engine
+    from bot.domain.decisions import Decision
+    from bot.domain.instrument import Instrument
+    from bot.modes.settings import Loaded
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A market-making bot: a provably right book, Avellaneda-Stoikov quotes, honest paper.",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Show, check and describe configurations.")
+app.add_typer(config_app, name="config")
+
+ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file")]
+Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override one key")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
+
+
+def out(text: str) -> None:
+    """A result: stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def refuse(sentence: str, code: int = 2) -> NoReturn:
+    """A user's mistake: one sentence on stderr and an exit code."""
+    sys.stderr.write(sentence + "\n")
+    raise typer.Exit(code)
+
+
+def loaded(path: Path | None, sets: Sequence[str]) -> "Loaded":
+    """The configuration, or one sentence and exit 2."""
+    from bot.modes.settings import ConfigError, load
+
+    try:
+        return load(path, env=os.environ, sets=sets)
+    except ConfigError as mistake:
+        refuse(str(mistake))
+
+
+@config_app.command("check")
+def config_check(config: ConfigPath, sets: Sets = []) -> None:  # noqa: B006 - typer copies it
+    """Whether a configuration can be used; exit 2 and one sentence if not."""
+    from bot.modes.configcmd import check
+
+    out(check(loaded(config, sets)))
+
+
+@config_app.command("show")
+def config_show(
+    config: ConfigPath,
+    sets: Sets = [],  # noqa: B006 - typer copies it
+    as_json: AsJson = False,
+) -> None:
+    """The effective configuration, each value with its source."""
+    from bot.modes.configcmd import show
+
+    out(show(loaded(config, sets), as_json))
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """The JSON schema of a configuration, for editors."""
+    from bot.modes.configcmd import schema
+
+    out(json.dumps(schema(), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def replay(
+    captures: Annotated[list[Path], typer.Argument(metavar="CAPTURE…", help="capture files")],
+    config: Annotated[Path | None, typer.Option(help="a YAML file")] = None,
+    venue: Annotated[str | None, typer.Option(help="when no config is given")] = None,
+    symbol: Annotated[str | None, typer.Option(help="when no config is given")] = None,
+    tick: Annotated[str | None, typer.Option(help="price step of an unlisted symbol")] = None,
+    lot: Annotated[str | None, typer.Option(help="quantity step of an unlisted symbol")] = None,
+    emit: Annotated[str | None, typer.Option(help="bbo, quotes or decisions, as lines")] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="folder for the run")] = None,
+    sets: Sets = [],  # noqa: B006 - typer copies it
+    as_json: AsJson = False,
+) -> None:
+    """A capture through the live engine with paper fills, as fast as it goes."""
+    from bot.journal.capture import JournalError, chunks
+    from bot.modes.settings import ConfigError
+
+    if emit not in (None, "bbo", "quotes", "decisions"):
+        refuse(f"--emit {emit} is not known: give bbo, quotes or decisions")
+    try:
+        settings = loaded(config, [*sets, *_as_sets(venue, symbol, tick, lot)])
+        pieces = chunks(captures)
+        if emit == "bbo":
+            _emit_bbo(settings.instrument, pieces, captures)
+        else:
+            _replay(settings, pieces, captures, emit, to, as_json)
+    except (JournalError, ConfigError) as mistake:
+        refuse(str(mistake))
+
+
+def _as_sets(
+    venue: str | None, symbol: str | None, tick: str | None, lot: str | None
+) -> Iterator[str]:
+    flags = {"venue": venue, "symbol": symbol, "instrument.tick": tick, "instrument.lot": lot}
+    for key, value in flags.items():
+        if value is not None:
+            yield f"{key}={value}"
+
+
+def _foreign(counts: dict[str, int], instrument: "Instrument", captures: list[Path]) -> None:
+    """Exit 2 when the capture held nothing of the symbol, or of the venue's dialect."""
+    own = counts["depth_updates"] + counts["book_tickers"] + counts["trades"]
+    names = ", ".join(str(path) for path in captures)
+    if own == 0 and counts["foreign"]:
+        refuse(f"{names} holds no frame of {instrument.symbol}: give the right --symbol")
+    if own == 0:
+        refuse(f"{names} holds no frame that {instrument.venue} sends: give the right --venue")
+    if counts["depth_updates"] and not counts["snapshots"]:
+        sys.stderr.write(f"{names} holds no order-book snapshot: the book is never trusted\n")
+
+
+def _emit_bbo(instrument: "Instrument", pieces: Iterator[bytes], captures: list[Path]) -> None:
+    from bot.modes.replay import bbo_lines
+    from bot.venues.binance.marketdata import MarketData
+
+    codec = MarketData(instrument)
+    for line in bbo_lines(codec, instrument, pieces):
+        sys.stdout.buffer.write(line + b"\n")
+    _foreign(codec.counts(), instrument, captures)
+
+
+def _lines(emit: str | None, settings: "Loaded") -> "Callable[[int, Any, Engine], None] | None":
+    """What `--emit quotes|decisions` writes at each decision."""
+    import msgspec
+
+    encode = msgspec.json.Encoder().encode
+    price = settings.instrument.price
+    quantity = settings.instrument.quantity
+
+    def quotes(now: int, _: "Sequence[Decision]", engine: "Engine") -> None:
+        sides: dict[str, list[list[str]]] = {"BUY": [], "SELL": []}
+        for target in engine.targets:
+            level = [str(price(target.tick)), str(quantity(target.lots))]
+            sides[target.side.name].append(level)
+        line = {"now_ns": now, "bids": sides["BUY"], "asks": sides["SELL"]}
+        sys.stdout.buffer.write(encode(line) + b"\n")
+
+    def decisions(now: int, made: "Sequence[Decision]", _: "Engine") -> None:
+        for decision in made:
+            sys.stdout.buffer.write(encode({"now_ns": now, "decision": decision}) + b"\n")
+
+    return {"quotes": quotes, "decisions": decisions}.get(emit or "")
+
+
+def _replay(
+    settings: "Loaded",
+    pieces: Iterator[bytes],
+    captures: list[Path],
+    emit: str | None,
+    to: Path | None,
+    as_json: bool,
+) -> None:
+    from bot.modes.replay import Replay, first_and_rest, start_run
+
+    first, pieces = first_and_rest(pieces)
+    run = None if to is None else start_run(settings, to, first)
+    work = Replay(settings, run, _lines(emit, settings))
+    work.feed_all(pieces)
+    _foreign(work.codec.counts(), settings.instrument, captures)
+    result = work.result()
+    if emit is not None:
+        return
+    out(json.dumps(result) if as_json else _for_people(result))
+
+
+def _for_people(result: dict[str, Any]) -> str:
+    rows = []
+    for key, value in result.items():
+        if isinstance(value, dict):
+            rows += [(f"{key} {name}", part) for name, part in value.items()]
+        elif key == "halts":
+            rows.append((key, len(value)))
+            rows += [(f"halt {h['cause']}", f"{h['level']} at {h['at_ns']}") for h in value]
+        else:
+            rows.append((key, value))
+    return "\n".join(f"{name:<26} {_short(value)}" for name, value in rows)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    if isinstance(value, str) and "." in value and len(value) > 12:
+        try:
+            return f"{Decimal(value):.6f}"
+        except ArithmeticError:
+            return value
+    return str(value)
+
+
+@app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
+    as_json: AsJson = False,
+) -> None:
+    """Replay a run's journal; exit 0 only if every decision comes out again."""
+    from bot.journal.capture import JournalError
+    from bot.modes.audit import audit as audit_run
+
+    try:
+        result = audit_run(run)
+    except JournalError as damage:
+        refuse(str(damage), 1)
+    if as_json:
+        out(json.dumps(result))
+    elif result["ok"]:
+        out(f"ok: {result['decisions']} decisions over {result['frames']} frames came out again")
+    if not result["ok"]:
+        refuse(str(result["difference"]), 1)
+
+
+def main() -> None:
+    """Entry point of `mmbot`."""
+    try:
+        app()
+    except BrokenPipeError:
+        # The reader of our output went away; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,144 @@
+"""`mmbot audit`: a run's journal through a fresh engine; every decision must come out again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from bot.core.engine import Engine
+from bot.domain.decisions import Resync
+from bot.domain.tape import Tape
+from bot.journal.capture import JournalError
+from bot.journal.log import Closed, Decided, Header, Learned, Record, read_log
+from bot.journal.run import Run, open_run
+from bot.journal.segments import read_segments
+from bot.modes.replay import PREFIX
+from bot.venues.binance.marketdata import MarketData
+
+
+class Difference(Exception):
+    """The first decision that does not come out as journalled; str is one sentence."""
+
+
+class Tapes:
+    """The journal's market rows, learned frame by frame up to a given count."""
+
+    __slots__ = ("_chunks", "_codec", "_engine", "_i", "_tape", "_tapes", "_text_at", "frames",
+                 "inputs")  # fmt: skip
+
+    def __init__(self, engine: Engine, codec: MarketData, chunks: Iterator[bytes]) -> None:
+        self._engine = engine
+        self._codec = codec
+        self._chunks = chunks
+        self._tapes: Iterator[Tape] = iter(())
+        self._tape: Tape | None = None
+        self._i = 0
+        self._text_at = 0
+        self.frames = 0
+        self.inputs = 0
+
+    def advance_to(self, frames: int) -> None:
+        """Learn until `frames` frames have been learned; JournalError when there are fewer."""
+        while self.frames < frames:
+            tape = self._tape
+            if tape is None or self._i == tape.n:
+                self._next_tape(frames)
+                continue
+            row = tape.rows[self._i]
+            self._engine.learn(tape, self._i)
+            self._i += 1
+            if row["frame_end"] == 1:
+                end = int(row["text_end"])
+                self.inputs = crc32(memoryview(tape.text)[self._text_at : end], self.inputs)
+                self._text_at = end
+                self.frames += 1
+
+    def resync(self, now: int) -> None:
+        """Do what the run did after a Resync: lose the book, read on behind this frame."""
+        tape = self._tape
+        rest = b""
+        if tape is not None:
+            rest = tape.text[self._text_at :]
+            self._codec.unread(tape, self._i)
+        lost = self._codec.resync(now)
+        self._engine.learn(lost, 0)
+        self._tape = None
+        self._tapes = self._codec.read(rest)
+
+    def _next_tape(self, frames: int) -> None:
+        self._i = 0
+        self._tape = next(self._tapes, None)
+        if self._tape is None:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                raise JournalError(
+                    f"the journal's market frames end after {self.frames}, and a record of the "
+                    f"log comes after {frames}"
+                )
+            self._tapes = self._codec.read(chunk)
+        else:
+            self._text_at = self._tape.text_from
+
+
+class Auditor:
+    """Holds a fresh engine against a journal."""
+
+    def __init__(self, run: Run) -> None:
+        self._records = read_log(run.log)
+        header = next(self._records, None)
+        if not isinstance(header, Header):
+            raise JournalError(f"{run.log}: the first record is no header")
+        self.engine = Engine(header.instrument, header.fees, header.params, PREFIX)
+        self._tapes = Tapes(self.engine, MarketData(header.instrument), read_segments(run.journal))
+        self.decisions = 0
+        self.closed = False
+
+    def run(self) -> None:
+        """Every record in order; raises Difference at the first that does not come out."""
+        for record in self._records:
+            if isinstance(record, Closed):
+                self._tapes.advance_to(record.at_frame)
+                self.closed = True
+            elif not isinstance(record, Header):
+                self._check(record)
+
+    def _check(self, record: Record) -> None:
+        assert isinstance(record, Learned | Decided)
+        self._tapes.advance_to(record.at_frame)
+        if isinstance(record, Learned):
+            self.engine.apply(record.event)
+            return
+        decisions = self.engine.decide(record.now)
+        self.decisions += 1
+        where = f"decision {self.decisions} at {record.now} (after frame {record.at_frame})"
+        if decisions != record.decisions:
+            raise Difference(
+                f"{where} differs: the journal has {record.decisions}, the audit {decisions}"
+            )
+        if self._tapes.inputs != record.inputs:
+            raise Difference(f"{where} was made from other input bytes than the journal holds")
+        if any(isinstance(decision, Resync) for decision in decisions):
+            self._tapes.resync(record.now)
+
+    @property
+    def frames(self) -> int:
+        """Market frames learned so far."""
+        return self._tapes.frames
+
+
+def audit(path: Path) -> dict[str, Any]:
+    """Audit a run folder. Raises JournalError for a damaged journal."""
+    auditor = Auditor(open_run(path))
+    difference = None
+    try:
+        auditor.run()
+    except Difference as found:
+        difference = str(found)
+    return {
+        "run": str(path),
+        "ok": difference is None,
+        "frames": auditor.frames,
+        "decisions": auditor.decisions,
+        "closed": auditor.closed,
+        "difference": difference,
+    }

@@ -1,0 +1,185 @@
+"""Compiled readers of compact JSON text: words, integers, decimals, levels.
+
+Each takes the buffer, an offset and the end of the frame, and returns what it read and the
+offset behind it, or -1 where the text is anything else than expected. None of them raises,
+and none reads at or behind `end`.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+PRICE_DECIMALS: Final = 10
+DIGITS_MAX: Final = 18
+INTEGER_MAX: Final = (2**63 - 10) // 10  # one more digit still fits an int64
+
+QUOTE: Final = 34
+COMMA: Final = 44
+COLON: Final = 58
+OPEN: Final = 91
+CLOSE: Final = 93
+LEFT: Final = 123
+RIGHT: Final = 125
+BACKSLASH: Final = 92
+
+POW10: Final = np.array([10**n for n in range(DIGITS_MAX + 1)], np.int64)
+POW10_FLOAT: Final = np.array([10.0**n for n in range(DIGITS_MAX + 1)])
+
+Array = NDArray[Any]
+
+
+@njit(cache=True, nogil=True)
+def read_word(buf: Array, at: int, end: int) -> tuple[int, int]:
+    """A string starting at its quote: (first eight bytes as an integer, offset behind it or -1)."""
+    word = 0
+    at += 1
+    start = at
+    while at < end and buf[at] != QUOTE:
+        if buf[at] == BACKSLASH or buf[at] < 32:
+            return 0, -1
+        if at - start < 8:
+            word = word << 8 | int(buf[at])
+        at += 1
+    if at >= end:
+        return 0, -1
+    return word, at + 1
+
+
+@njit(cache=True, nogil=True)
+def read_integer(buf: Array, at: int, end: int) -> tuple[int, int]:
+    """An unsigned integer: (value, offset behind it or -1)."""
+    value = 0
+    start = at
+    while at < end and 48 <= buf[at] <= 57:
+        if value > INTEGER_MAX:
+            return 0, -1
+        value = value * 10 + int(buf[at]) - 48
+        at += 1
+    if at == start:
+        return 0, -1
+    return value, at
+
+
+@njit(cache=True, nogil=True)
+def read_decimal(buf: Array, at: int, end: int) -> tuple[int, int, int]:
+    """A quoted unsigned decimal: (mantissa, decimals, offset behind its quote or -1)."""
+    if at >= end or buf[at] != QUOTE:
+        return 0, 0, -1
+    at += 1
+    mantissa = 0
+    decimals = 0
+    digits = 0
+    point = False
+    while at < end:
+        c = buf[at]
+        if 48 <= c <= 57:
+            mantissa = mantissa * 10 + int(c) - 48
+            digits += 1
+            if point:
+                decimals += 1
+            if digits > DIGITS_MAX:
+                return 0, 0, -1
+        elif c == 46 and not point and digits > 0:
+            point = True
+        else:
+            break
+        at += 1
+    if at >= end or buf[at] != QUOTE or digits == 0 or (point and decimals == 0):
+        return 0, 0, -1
+    return mantissa, decimals, at + 1
+
+
+@njit(cache=True, nogil=True)
+def read_price(buf: Array, at: int, end: int, tick_units: int) -> tuple[int, int]:
+    """A price as whole ticks: (ticks, offset or -1); `tick_units` is the tick in 1e-10."""
+    mantissa, decimals, at = read_decimal(buf, at, end)
+    if at < 0:
+        return 0, -1
+    while decimals > PRICE_DECIMALS:
+        if mantissa % 10 != 0:
+            return 0, -1
+        mantissa //= 10
+        decimals -= 1
+    scale = int(POW10[PRICE_DECIMALS - decimals])
+    if mantissa == 0 or mantissa > 9_000_000_000_000_000_000 // scale:
+        return 0, -1
+    units = mantissa * scale
+    ticks = units // tick_units
+    if ticks * tick_units != units:
+        return 0, -1
+    return ticks, at
+
+
+@njit(cache=True, nogil=True)
+def read_quantity(buf: Array, at: int, end: int) -> tuple[float, int]:
+    """A displayed quantity: (value, offset or -1); mantissa / 10^n is correctly rounded."""
+    mantissa, decimals, at = read_decimal(buf, at, end)
+    if at < 0:
+        return 0.0, -1
+    return mantissa / POW10_FLOAT[decimals], at
+
+
+@njit(cache=True, nogil=True)
+def read_levels(
+    buf: Array, at: int, end: int, tick_units: int, ticks: Array, qtys: Array, n: int
+) -> tuple[int, int]:
+    """`[["price","qty"],…]` into ticks[n:], qtys[n:]: (new n, offset or -1)."""
+    if at >= end or buf[at] != OPEN:
+        return n, -1
+    at += 1
+    if at < end and buf[at] == CLOSE:
+        return n, at + 1
+    while True:
+        if at >= end or buf[at] != OPEN or n >= len(ticks):
+            return n, -1
+        tick, at = read_price(buf, at + 1, end, tick_units)
+        if at < 0 or at >= end or buf[at] != COMMA:
+            return n, -1
+        qty, at = read_quantity(buf, at + 1, end)
+        if at < 0 or at + 1 >= end or buf[at] != CLOSE:
+            return n, -1
+        ticks[n] = tick
+        qtys[n] = qty
+        n += 1
+        at += 1
+        if buf[at] == CLOSE:
+            return n, at + 1
+        if buf[at] != COMMA:
+            return n, -1
+        at += 1
+
+
+@njit(cache=True, nogil=True)
+def skip_value(buf: Array, at: int, end: int) -> int:
+    """Offset behind a value that nobody needs, -1 when it does not end."""
+    depth = 0
+    while at < end:
+        c = buf[at]
+        if c == QUOTE:
+            at += 1
+            while at < end and buf[at] != QUOTE:
+                at += 2 if buf[at] == BACKSLASH else 1
+            if at >= end:
+                return -1
+        elif c in (OPEN, LEFT):
+            depth += 1
+        elif c in (CLOSE, RIGHT):
+            if depth == 0:
+                return at
+            depth -= 1
+        elif c == COMMA and depth == 0:
+            return at
+        at += 1
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def nanoseconds(stamp: int) -> int:
+    """A time since the epoch in ms, µs or ns, told apart by magnitude, as ns."""
+    if stamp < 100_000_000_000_000:
+        return stamp * 1_000_000
+    if stamp < 100_000_000_000_000_000:
+        return stamp * 1_000
+    return stamp

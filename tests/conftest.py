@@ -1,0 +1,33 @@
+"""What several folders of tests share: where real data lies, if it is here at all."""
+
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def present(path: Path) -> Path:
+    if not path.exists():
+        pytest.skip(f"no {path.name} here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def spot_capture() -> Path:
+    """A real capture of Binance spot BTCUSDT."""
+    return present(DATA / "captures" / "binance-spot-btcusdt-20240808.gz")
+
+
+@pytest.fixture(scope="session")
+def usdm_capture() -> Path:
+    """A real capture of Binance USD-M BTCUSDT."""
+    return present(DATA / "captures" / "binance-usdm-btcusdt-20240808.gz")
+
+
+@pytest.fixture(scope="session")
+def wire_messages() -> list[Path]:
+    """Single market-data messages of Binance, one file each."""
+    found = sorted(present(DATA / "wire").glob("binance/*/market_data_json/*.json"))
+    assert found
+    return found
