@@ -6,6 +6,7 @@ is the caller's, and `deadline` says when it wants to be asked next.
 """
 
 from decimal import Decimal
+from math import exp
 from typing import Final
 
 from bot.core.breakers import Breakers, Inputs, Level, Mode, Verdict
@@ -187,7 +188,7 @@ class Engine:
             self.ledger.equity(mid * self._tick),
             self.ledger.position_lots,
             self.liquidity,
-            now - h.depth_recv,
+            now - h.depth_recv if h.synced else 0,
             now - h.recv,
             h.age,
             self.valve.multiplier,
@@ -220,7 +221,8 @@ class Engine:
         if quote.horizon_mode == "fixed":
             tau = quote.horizon_s
         else:
-            tau = rolling_horizon(gamma, sigma, quote.A_per_s, k)
+            # The rebate is part of the fill rate that tau* balances: A' of MODEL 2.3.
+            tau = rolling_horizon(gamma, sigma, quote.A_per_s * exp(k * rebate), k)
         half = avellaneda_stoikov_terms(base_gamma, sigma, tau, k).half
         skew = avellaneda_stoikov_terms(gamma, sigma, tau, k).skew
         return Terms(half + 0.5 * xi - rebate, skew)

@@ -13,7 +13,7 @@ class QuoteParams(msgspec.Struct, frozen=True):
 
     model: Literal["glft", "avellaneda_stoikov"] = "glft"
     A_per_s: float = 0.9
-    k_per_bp: float = 2.3
+    k_per_bp: float = 1.6
     sigma_bp_per_sqrt_s: float = 1.4  # first sigma, until the estimator is ready
     xi_bp: float = 0.0  # permanent adverse move per own fill
     horizon_s: float = 60.0  # only for avellaneda_stoikov with horizon_mode "fixed"
@@ -34,7 +34,7 @@ class LadderParams(msgspec.Struct, frozen=True):
     """Levels per side (MODEL 11): one size in units for each of 1 to 3 levels."""
 
     sizes_units: tuple[float, ...] = (1.0,)
-    spacing_half_spreads: float = 0.5
+    spacing_half_spreads: float = 0.25
 
 
 class VolatilityParams(msgspec.Struct, frozen=True):
@@ -80,7 +80,7 @@ class RiskParams(msgspec.Struct, frozen=True):
     loss_budget: float
     max_position_lots: int
     max_order_lots: int
-    max_open_orders_per_side: int = 6
+    max_open_orders_per_side: int = 10
     loss_1m_fraction: float = 0.10  # widen
     loss_5m_fraction: float = 0.25  # pause
     loss_1h_fraction: float = 0.50  # halt

@@ -14,13 +14,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from bot.domain.tape import BOOK_CHANGED, BOOK_LOST, BOOK_RESET, TOUCH_CHANGED, TRADED
+from bot.domain.tape import BOOK_CHANGED, BOOK_LOST, BOOK_RESET, NOTHING, TOUCH_CHANGED, TRADED
 
 WINDOW: Final = 1 << 18
 BLOCK: Final = 64
 FAR_SLOTS: Final = 1 << 16
 FAR_LIVE_MAX: Final = FAR_SLOTS // 2
-ENVELOPE_PPM: Final = 50  # how fast the feed's lower lag envelope may rise (clock drift)
+ENVELOPE_NS_PER_NS: Final = 20_000  # the lag envelope rises 1 ns in so many: 50 ppm of drift
+FAR_TICK_MAX: Final = 1 << 60
 ENVELOPE_NONE: Final = 1 << 62
 
 # Flags that `learn_row` returns: what a decision may depend on.
@@ -75,13 +76,21 @@ Array = NDArray[Any]
 
 @njit(cache=True, nogil=True)
 def far_put(head: Array, far_key: Array, far_qty: Array, side: int, tick: int, q: float) -> None:
-    """Store an absolute quantity outside the window; 0 keeps the slot until the next rebuild."""
+    """Store an absolute quantity outside the window; 0 keeps the slot until the next rebuild.
+
+    A full table stores nothing more: the book is distrusted until it is reset.
+    """
+    if head[0]["far_full"] == 1:
+        return
     key = tick * 2 + side + 1
     slot = key & (FAR_SLOTS - 1)
     while far_key[slot] != 0 and far_key[slot] != key:
         slot = (slot + 1) & (FAR_SLOTS - 1)
     if far_key[slot] == 0:
         if q == 0.0:
+            return
+        if head[0]["far_n"] >= FAR_SLOTS - 1:
+            head[0]["far_full"] = 1  # a free slot must stay, or a search would not end
             return
         far_key[slot] = key
         head[0]["far_n"] += 1
@@ -124,17 +133,25 @@ def recentre(
                 continue
             for index in range(block * BLOCK, (block + 1) * BLOCK):
                 if qty[side, index] != 0.0:
-                    if head[0]["far_n"] < FAR_SLOTS - 1:
-                        far_put(
-                            head, far_key, far_qty, side, head[0]["base"] + index, qty[side, index]
-                        )
-                    else:
-                        head[0]["far_full"] = 1
+                    far_put(head, far_key, far_qty, side, head[0]["base"] + index, qty[side, index])
                     qty[side, index] = 0.0
             count[side, block] = 0
     base = tick - WINDOW // 2
     head[0]["base"] = base if base > 0 else 0
     far_rebuild(head, qty, count, far_key, far_qty)
+
+
+@njit(cache=True, nogil=True)
+def far_best(far_key: Array, far_qty: Array, side: int, low: int, high: int) -> int:
+    """The far table's highest bid or lowest ask within [low, high]; 0 when there is none."""
+    best = 0
+    for slot in range(FAR_SLOTS):
+        if far_key[slot] == 0 or (far_key[slot] - 1) & 1 != side or far_qty[slot] == 0.0:
+            continue
+        tick = (far_key[slot] - 1) >> 1
+        if low <= tick <= high and (best == 0 or (tick > best) == (side == 0)):
+            best = tick
+    return int(best)
 
 
 @njit(cache=True, nogil=True)
@@ -144,6 +161,9 @@ def best_below(
     """Highest bid at or below `tick`; 0 when there is none."""
     index = tick - head[0]["base"]
     if index >= WINDOW:
+        above = far_best(far_key, far_qty, 0, head[0]["base"] + WINDOW, tick)
+        if above != 0:
+            return int(above)
         index = WINDOW - 1
     while index >= 0:
         if count[0, index // BLOCK] == 0:
@@ -152,13 +172,7 @@ def best_below(
         if qty[0, index] != 0.0:
             return int(head[0]["base"] + index)
         index -= 1
-    best = 0
-    for slot in range(FAR_SLOTS):
-        if far_key[slot] != 0 and (far_key[slot] - 1) & 1 == 0 and far_qty[slot] != 0.0:
-            far = (far_key[slot] - 1) >> 1
-            if best < far <= tick:
-                best = far
-    return best
+    return int(far_best(far_key, far_qty, 0, 0, tick))
 
 
 @njit(cache=True, nogil=True)
@@ -168,6 +182,9 @@ def best_above(
     """Lowest ask at or above `tick`; 0 when there is none."""
     index = tick - head[0]["base"]
     if index < 0:
+        below = far_best(far_key, far_qty, 1, tick, head[0]["base"] - 1)
+        if below != 0:
+            return int(below)
         index = 0
     while index < WINDOW:
         if count[1, index // BLOCK] == 0:
@@ -176,13 +193,7 @@ def best_above(
         if qty[1, index] != 0.0:
             return int(head[0]["base"] + index)
         index += 1
-    best = 0
-    for slot in range(FAR_SLOTS):
-        if far_key[slot] != 0 and (far_key[slot] - 1) & 1 == 1 and far_qty[slot] != 0.0:
-            far = (far_key[slot] - 1) >> 1
-            if far >= tick and (best == 0 or far < best):
-                best = far
-    return best
+    return int(far_best(far_key, far_qty, 1, tick, FAR_TICK_MAX))
 
 
 @njit(cache=True, nogil=True)
@@ -207,7 +218,7 @@ def put_level(
             recentre(head, qty, count, far_key, far_qty, tick)
             index = tick - head[0]["base"]
         else:
-            if head[0]["far_n"] > FAR_SLOTS * 3 // 4:
+            if head[0]["far_n"] > FAR_SLOTS * 3 // 4 and head[0]["far_full"] == 0:
                 far_rebuild(head, qty, count, far_key, far_qty)
             far_put(head, far_key, far_qty, side, tick, q)
             if head[0]["best_ask"] == 0 and side == 1 and q != 0.0:
@@ -308,7 +319,7 @@ def judge(head: Array, mismatch: bool) -> int:
 
 @njit(cache=True, nogil=True)
 def stamp(head: Array, recv: int, exch: int) -> None:
-    """Track feed lag against a lower envelope that may rise by at most ENVELOPE_PPM."""
+    """Track feed lag against a lower envelope that may rise by at most 50 ppm."""
     h = head[0]
     if recv > h["recv"]:
         h["recv"] = recv
@@ -317,13 +328,16 @@ def stamp(head: Array, recv: int, exch: int) -> None:
     lag = recv - exch
     if h["envelope"] == ENVELOPE_NONE:
         h["envelope"] = lag
+        h["envelope_recv"] = recv
     else:
-        passed = recv - h["envelope_recv"]
-        if passed > 0:
-            h["envelope"] += passed * ENVELOPE_PPM // 1_000_000
+        rise = (recv - h["envelope_recv"]) // ENVELOPE_NS_PER_NS
+        if rise > 0:
+            # Only whole nanoseconds are used up, or a busy feed would round every rise away.
+            h["envelope"] += rise
+            h["envelope_recv"] += rise * ENVELOPE_NS_PER_NS
         if lag < h["envelope"]:
             h["envelope"] = lag
-    h["envelope_recv"] = recv
+            h["envelope_recv"] = recv
     h["age"] = lag - h["envelope"]
 
 
@@ -367,8 +381,27 @@ def apply_levels(
     if h["tick_id"] <= h["book_id"]:
         h["overlay"] = 0
     edge = h["best_bid"] - h["base"]
-    if h["best_bid"] != 0 and (edge < WINDOW // 4 or edge > WINDOW * 3 // 4) and h["base"] > 0:
+    low = edge < WINDOW // 4 and h["base"] > 0
+    if h["best_bid"] != 0 and (low or edge > WINDOW * 3 // 4):
         recentre(head, qty, count, far_key, far_qty, h["best_bid"])
+
+
+@njit(cache=True, nogil=True)
+def put_ticker(head: Array, rows: Array, i: int) -> bool:
+    """Take a ticker's touch if it is news; whether the book has to look at it."""
+    h = head[0]
+    if rows[i]["last_id"] <= h["tick_id"] or rows[i]["bid"] >= rows[i]["ask"]:
+        return False
+    h["tick_id"] = rows[i]["last_id"]
+    h["tick_bid"] = rows[i]["bid"]
+    h["tick_ask"] = rows[i]["ask"]
+    h["tick_bid_qty"] = rows[i]["bid_qty"]
+    h["tick_ask_qty"] = rows[i]["ask_qty"]
+    if h["synced"] == 0 or h["tick_id"] < h["book_id"]:
+        return False
+    if h["tick_id"] > h["book_id"]:
+        h["overlay"] = 1
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -387,24 +420,16 @@ def learn_row(
     kind = rows[i]["kind"]
     h = head[0]
     was = h["distrust"]
+    if kind == NOTHING:
+        return 0
     stamp(head, rows[i]["recv"], rows[i]["exch"])
     if kind == TRADED:
         return 0
     mismatch = was == TICKER_DISAGREES
     if kind == TOUCH_CHANGED:
-        if rows[i]["last_id"] <= h["tick_id"] or rows[i]["bid"] >= rows[i]["ask"]:
+        if not put_ticker(head, rows, i):
             return 0
-        h["tick_id"] = rows[i]["last_id"]
-        h["tick_bid"] = rows[i]["bid"]
-        h["tick_ask"] = rows[i]["ask"]
-        h["tick_bid_qty"] = rows[i]["bid_qty"]
-        h["tick_ask_qty"] = rows[i]["ask_qty"]
-        if h["synced"] == 0 or h["tick_id"] < h["book_id"]:
-            return 0
-        if h["tick_id"] > h["book_id"]:
-            h["overlay"] = 1
-        elif ticker_differs(head, qty, far_key, far_qty):
-            mismatch = True
+        mismatch = mismatch or ticker_differs(head, qty, far_key, far_qty)
     elif kind == BOOK_RESET or (kind == BOOK_CHANGED and h["synced"] == 1):
         if kind == BOOK_RESET:
             clear(head, qty, count, far_key, far_qty)
@@ -451,7 +476,8 @@ def depth_within(head: Array, qty: Array, count: Array, bps: float, out: Array) 
     high = min(np.int64(np.floor(mid * (1.0 + bps * 1e-4))) - base, WINDOW - 1)
     index = h["bid"] - base
     if h["overlay"] == 1:
-        out[0] += h["bid"] * h["bid_qty"]
+        if index >= low:
+            out[0] += h["bid"] * h["bid_qty"]
         index -= 1
     while index >= low:
         if count[0, index // BLOCK] == 0:
@@ -461,7 +487,8 @@ def depth_within(head: Array, qty: Array, count: Array, bps: float, out: Array) 
         index -= 1
     index = h["ask"] - base
     if h["overlay"] == 1:
-        out[1] += h["ask"] * h["ask_qty"]
+        if index <= high:
+            out[1] += h["ask"] * h["ask_qty"]
         index += 1
     while index <= high:
         if count[1, index // BLOCK] == 0:

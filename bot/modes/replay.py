@@ -19,6 +19,7 @@ from bot.journal.segments import SegmentWriter
 from bot.market.book import Book
 from bot.market.kernels import TRUSTED
 from bot.modes.settings import ConfigError, Loaded
+from bot.ops.summary import Summary
 from bot.shell.pump import Pump
 from bot.sim.latency import LatencyParams
 from bot.sim.paper import Paper
@@ -66,6 +67,7 @@ class Replay:
         self.engine = new_engine(loaded)
         self.codec = MarketData(loaded.instrument)
         self.digest = DecisionDigest()
+        self.summary = Summary()
         self._log: LogWriter | None = None
         self._segments: SegmentWriter | None = None
         self._observer = on_decision
@@ -80,6 +82,7 @@ class Replay:
             segments=self._segments,
             log=self._log,
             on_decision=self._decided,
+            eyes=self.summary,
             rows_max=rows_max,
         )
         self.wall_s = 0.0
@@ -107,7 +110,7 @@ class Replay:
         for chunk in pieces:
             self.pump.feed(chunk)
         now = self.pump.now
-        self.pump.summary.finish(now, self.engine)
+        self.summary.finish(now, self.engine)
         self.engine.markouts.finish(float(self.engine.mark()))
         if self._log is not None:
             self._log.append(Closed(self.pump.frames, now, "end of capture"))
@@ -118,7 +121,7 @@ class Replay:
 
     def result(self) -> dict[str, Any]:
         """The object of CONTRACT, "replay --json"; money as exact decimal strings."""
-        summary, counts, engine = self.pump.summary, self.codec.counts(), self.engine
+        summary, counts, engine = self.summary, self.codec.counts(), self.engine
         pnl = engine.ledger.mark(engine.mark())
         lot = self.loaded.instrument.lot
         return {

@@ -53,10 +53,10 @@ FROM_PROFILE: Final = "default (paper profile)"
 # Paper sizes for a replay without a config: unit, largest order, largest position, loss
 # budget, static depth floor, order tolerance in ticks. Those with a shipped config equal it.
 _PROFILES: Final = {
-    ("binance-spot", "BTCUSDT"): ("0.001", "0.005", "0.02", 50.0, 200_000.0, 50),
-    ("binance-spot", "ETHUSDT"): ("0.02", "0.1", "0.4", 50.0, 100_000.0, 5),
-    ("binance-usdm", "BTCUSDT"): ("0.01", "0.05", "0.2", 500.0, 500_000.0, 5),
-    ("binance-usdm", "ETHUSDT"): ("0.2", "1", "4", 500.0, 300_000.0, 5),
+    ("binance-spot", "BTCUSDT"): ("0.001", "0.005", "0.02", 50.0, 200_000.0, 50, 0.5),
+    ("binance-spot", "ETHUSDT"): ("0.02", "0.1", "0.4", 50.0, 100_000.0, 5, 0.5),
+    ("binance-usdm", "BTCUSDT"): ("0.01", "0.05", "0.2", 500.0, 500_000.0, 10, 1.6),
+    ("binance-usdm", "ETHUSDT"): ("0.2", "1", "4", 500.0, 300_000.0, 5, 1.6),
 }
 
 # Names of the core that are no keys, because a user writes something else.
@@ -248,9 +248,9 @@ def _profile(venue: str, symbol: str, lot: object) -> dict[str, dict[str, object
                 "max_position_qty": step * 20,
             },
         }
-    unit, order, position, loss, floor, tolerance = _PROFILES[venue, symbol]
+    unit, order, position, loss, floor, tolerance, k = _PROFILES[venue, symbol]
     return {
-        "quote": {"unit_qty": unit},
+        "quote": {"unit_qty": unit, "k_per_bp": k},
         "ladder": {"sizes_units": [1.0, 1.5]},
         "diff": {"tolerance_ticks": tolerance},
         "risk": {

@@ -44,7 +44,8 @@ def advance(
     """
     frames = 0
     flags = 0
-    while i < n:
+    # `n` may cut a frame's rows apart; its last row is never far.
+    while i < n or (i > 0 and rows[i - 1]["frame_end"] == 0):
         if rows[i]["recv"] >= until and (i == 0 or rows[i - 1]["frame_end"] == 1):
             return i, frames, DUE
         flags |= learn_row(head, qty, count, far_key, far_qty, rows, i, level_tick, level_qty)

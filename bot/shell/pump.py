@@ -11,16 +11,16 @@ first; on ties the venue speaks before the engine decides.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 from zlib import crc32
 
 from bot.core.engine import Engine
 from bot.domain.decisions import Cancel, Decision, Place, Resync
+from bot.domain.events import OwnEvent
 from bot.domain.tape import Tape
 from bot.journal.log import Decided, Learned, LogWriter
 from bot.journal.segments import SegmentWriter
 from bot.market.kernels import MOVED, TRUST
-from bot.ops.summary import Summary
 from bot.shell.lane import DUE, advance
 from bot.sim.paper import NEVER, Paper
 from bot.sim.queue import FILLED
@@ -29,6 +29,22 @@ from bot.venues.binance.marketdata import MarketData
 RESYNCS_MAX: Final = 1_000  # in one chunk: a codec that loses every book at once is broken
 
 OnDecision = Callable[[int, Sequence[Decision], Engine], None]
+
+
+class Eyes(Protocol):
+    """Who watches a run without taking part; `ops.summary` is one."""
+
+    def trust(self, now: int, trusted: bool) -> None:
+        """The book became trusted, or stopped being so."""
+        ...
+
+    def learned(self, event: OwnEvent, engine: Engine) -> None:
+        """An own event was applied."""
+        ...
+
+    def decided(self, now: int, decisions: Sequence[Decision], engine: Engine) -> None:
+        """A decision was made."""
+        ...
 
 
 class Pump:
@@ -41,6 +57,7 @@ class Pump:
     __slots__ = (
         "_codec",
         "_engine",
+        "_eyes",
         "_inputs",
         "_log",
         "_now",
@@ -49,7 +66,6 @@ class Pump:
         "_rows_max",
         "_segments",
         "frames",
-        "summary",
     )
 
     def __init__(
@@ -61,6 +77,7 @@ class Pump:
         segments: SegmentWriter | None = None,
         log: LogWriter | None = None,
         on_decision: OnDecision | None = None,
+        eyes: Eyes,
         rows_max: int = 1 << 30,
     ) -> None:
         self._engine = engine
@@ -73,7 +90,7 @@ class Pump:
         self._inputs = 0  # running crc32 of every frame learned
         self._now = 0
         self.frames = 0
-        self.summary = Summary()
+        self._eyes = eyes
 
     def feed(self, chunk: bytes) -> None:
         """Whole capture lines in; everything that they make due is done on return."""
@@ -102,7 +119,6 @@ class Pump:
         while i < tape.n:
             due = engine.deadline()
             until = paper.due() if due is None else min(due, paper.due())
-            # Between the first frame and the first decision there is nothing to wait for.
             stop = min(tape.n, i + self._rows_max)
             before = i
             i, frames, flags = advance(
@@ -139,14 +155,15 @@ class Pump:
             paper.collect(now)
         if flags & TRUST:
             engine.urgent = True
-            self.summary.trust(now, engine.book.trusted)
+            self._eyes.trust(now, engine.book.trusted)
         for event in paper.release(now):
             if self._log is not None:
                 self._log.append(Learned(self.frames, event))
             engine.apply(event)
-            self.summary.learned(event, engine)
+            self._eyes.learned(event, engine)
         due = engine.deadline()
-        if not (engine.urgent or flags & MOVED or due is None or now >= due):
+        timer = due is not None and now >= due
+        if not (engine.urgent or flags & MOVED or timer):
             return False
         return self._decide(now)
 
@@ -156,7 +173,7 @@ class Pump:
             self._log.append(Decided(self.frames, now, self._inputs, decisions))
             if decisions:
                 self._log.flush()  # what is not journalled is not sent
-        self.summary.decided(now, decisions, self._engine)
+        self._eyes.decided(now, decisions, self._engine)
         if self._on_decision is not None:
             self._on_decision(now, decisions, self._engine)
         lost = False
@@ -168,7 +185,7 @@ class Pump:
         if lost:
             tape = self._codec.resync(now)
             if self._engine.learn(tape, 0) & TRUST:
-                self.summary.trust(now, False)
+                self._eyes.trust(now, False)
         return lost
 
     @property

@@ -82,7 +82,16 @@ class BookSync:
     The book is synced from the first `Splice` returned until `lose`.
     """
 
-    __slots__ = ("_asked_at", "_deltas", "_failures", "_held", "_not_before", "chain", "resyncs")
+    __slots__ = (
+        "_asked_at",
+        "_deltas",
+        "_failures",
+        "_held",
+        "_not_before",
+        "_old_run",
+        "chain",
+        "resyncs",
+    )
 
     def __init__(self, rule: int) -> None:
         self.chain: NDArray[Any] = np.zeros(CHAIN_FIELDS, np.int64)
@@ -93,6 +102,7 @@ class BookSync:
         self._asked_at = -1
         self._not_before = 0
         self._failures = 0
+        self._old_run = 0
 
     @property
     def synced(self) -> bool:
@@ -109,9 +119,11 @@ class BookSync:
     def delta(self, delta: Delta) -> Splice | None:
         """Buffer a delta of an unsynced book; a held snapshot that it continues is spliced."""
         if self._deltas and not self._follows(self._deltas[-1], delta):
-            if delta.last_id <= self._deltas[-1].last_id:
+            if delta.last_id <= self._deltas[-1].last_id and self._old_run < OLD_RUN_MAX:
+                self._old_run += 1
                 return None
             self._deltas.clear()
+        self._old_run = 0
         if len(self._deltas) == BUFFERED_MAX:
             self._deltas.popleft()
         self._deltas.append(delta)

@@ -83,8 +83,8 @@ def test_usdm_is_converted_for_the_core():
     assert isinstance(loaded.params, Params)
     assert (quote.unit_lots, quote.q_max_units, quote.q_soft_units) == (10, 20.0, 20.0 / 3.0)
     assert (risk.max_position_lots, risk.max_order_lots, risk.loss_budget) == (200, 50, 500.0)
-    assert (quote.A_per_s, quote.k_per_bp, quote.sigma_bp_per_sqrt_s) == (0.9, 2.3, 1.4)
-    assert (loaded.params.ladder.sizes_units, loaded.params.diff.tolerance_ticks) == ((1, 1.5), 5)
+    assert (quote.A_per_s, quote.k_per_bp, quote.sigma_bp_per_sqrt_s) == (0.9, 1.6, 1.4)
+    assert (loaded.params.ladder.sizes_units, loaded.params.diff.tolerance_ticks) == ((1, 1.5), 10)
     assert risk.depth_floor == 500_000
     assert loaded.fees == Fees(maker=Decimal("0.0002"), taker=Decimal("0.0005"))
     assert (str(loaded.instrument.tick), loaded.instrument.min_notional) == ("0.10", 100)

@@ -21,6 +21,7 @@ from bot.venues.binance.text import (
     QUOTE,
     RIGHT,
     nanoseconds,
+    read_flag,
     read_integer,
     read_levels,
     read_price,
@@ -36,8 +37,7 @@ FOREIGN: Final = 1  # another symbol
 UNREADABLE: Final = 2
 UNREADABLE_DEPTH: Final = 3  # unreadable, and it was a depth frame: the chain is broken
 OLD_DELTA: Final = 4
-BUFFERED: Final = 5
-REASONS: Final = 6
+REASONS: Final = 5
 
 # Why `decode_lines` came back before the end of its input.
 DONE: Final = 0
@@ -73,7 +73,6 @@ W_TICKER: Final = int.from_bytes(b"bookTick", "big")
 W_TRADE: Final = ord("t") << 32 | int.from_bytes(b"rade", "big")
 W_MARKET: Final = int.from_bytes(b"MARKET", "big")
 
-LETTER_T: Final = ord("t")
 
 # Bits of what a frame had.
 H_TIME: Final = 1
@@ -121,17 +120,20 @@ def is_depth_text(buf: Array, at: int, end: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def read_number(buf: Array, at: int, end: int, row: Array, key: int) -> tuple[int, int]:
+def read_number(buf: Array, at: int, end: int, row: Array, key: int, event: int) -> tuple[int, int]:
     """An id or a time into the row: (its bit or 0 for another key, offset or -1)."""
     r = row[0]
     if key in (K_TIME, K_MATCHED):
         stamp, at = read_integer(buf, at, end)
+        stamp = nanoseconds(stamp)
+        if stamp < 0:
+            at = -1
         if key == K_TIME:
-            r["exch"] = nanoseconds(stamp)
+            r["exch"] = stamp
             return H_TIME, at
-        r["matched"] = nanoseconds(stamp)
+        r["matched"] = stamp
         return H_MATCHED, at
-    if key == K_LAST:
+    if key == K_LAST and event != W_TRADE:
         r["last_id"], at = read_integer(buf, at, end)
         return H_LAST, at
     if key == K_FIRST:
@@ -140,10 +142,10 @@ def read_number(buf: Array, at: int, end: int, row: Array, key: int) -> tuple[in
     if key == K_PREV:
         r["prev_id"], at = read_integer(buf, at, end)
         return H_PREV, at
-    if key == K_SNAP_ID:
+    if key == K_SNAP_ID and event == 0:
         r["last_id"], at = read_integer(buf, at, end)
         return H_SNAP, at
-    if key == K_TRADE:
+    if key == K_TRADE and event == W_TRADE:
         r["last_id"], at = read_integer(buf, at, end)
         return H_TRADE, at
     return 0, at
@@ -154,6 +156,10 @@ def read_value(
     buf: Array, at: int, end: int, row: Array, key: int, event: int, tick_units: int
 ) -> tuple[int, int]:
     """A ticker's or a trade's value into the row: (its bit or 0 for another key, offset or -1)."""
+    if event == W_TRADE:
+        return read_trade_value(buf, at, end, row, key, tick_units)
+    if event not in (0, W_TICKER):
+        return 0, at
     r = row[0]
     if key == K_BIDS:
         r["bid"], at = read_price(buf, at, end, tick_units)
@@ -167,8 +173,15 @@ def read_value(
     if key == K_ASK_QTY:
         r["ask_qty"], at = read_quantity(buf, at, end)
         return H_ASK_QTY, at
-    if event != W_TRADE:
-        return 0, at
+    return 0, at
+
+
+@njit(cache=True, nogil=True)
+def read_trade_value(
+    buf: Array, at: int, end: int, row: Array, key: int, tick_units: int
+) -> tuple[int, int]:
+    """A trade's value into the row: (its bit or 0 for another key, offset or -1)."""
+    r = row[0]
     if key == K_PRICE:
         r["bid"], at = read_price(buf, at, end, tick_units)
         return H_PRICE, at
@@ -177,8 +190,9 @@ def read_value(
         return H_QTY, at
     if key == K_MAKER:
         # m = the buyer is the maker, so the aggressor sold (VENUES, Trades).
-        r["n_bid"] = -1 if buf[at] == LETTER_T else 1
-        return H_SIDE, skip_value(buf, at, end)
+        sold, at = read_flag(buf, at, end)
+        r["n_bid"] = -1 if sold else 1
+        return H_SIDE, at
     if key == K_TYPE:
         word, at = read_word(buf, at, end)
         r["n_ask"] = 0 if word == W_MARKET else 1  # insurance fund or ADL: not flow
@@ -248,7 +262,7 @@ def read_fields(
             r["side"], at = read_symbol(buf, at, end, symbol)
             bit = H_SYMBOL
         else:
-            bit, at = read_number(buf, at, end, row, key)
+            bit, at = read_number(buf, at, end, row, key, event)
             if bit == 0:
                 bit, at = read_value(buf, at, end, row, key, event, tick_units)
             if bit == 0:
@@ -290,6 +304,7 @@ def classify(row: Array, event: int, has: int) -> None:
         r["side"] = UNREADABLE_DEPTH
         if has & IS_DEPTH == IS_DEPTH and r["first_id"] <= r["last_id"]:
             r["kind"] = BOOK_CHANGED
+            r["side"] = 0
     elif event == W_TRADE:
         r["side"] = UNREADABLE
         if has & IS_TRADE == IS_TRADE and r["bid_qty"] > 0.0:
@@ -301,11 +316,13 @@ def classify(row: Array, event: int, has: int) -> None:
         r["n_ask"] = 0
     elif event == 0 and has & IS_SNAPSHOT == IS_SNAPSHOT:
         r["kind"] = BOOK_RESET
-    elif event == W_TICKER or has & IS_TICKER == IS_TICKER:
+        r["side"] = 0
+    elif event == W_TICKER or (event == 0 and has & IS_TICKER == IS_TICKER):
         r["side"] = UNREADABLE
         fits = r["bid"] < r["ask"] and r["bid_qty"] > 0.0 and r["ask_qty"] > 0.0
         if has & IS_TICKER == IS_TICKER and fits:
             r["kind"] = TOUCH_CHANGED
+            r["side"] = 0
     else:
         r["side"] = OTHER_EVENT
 
@@ -337,6 +354,10 @@ def decode_frame(
     r["lo"] = n
     r["n_bid"] = 0
     r["n_ask"] = 0
+    r["bid"] = 0
+    r["ask"] = 0
+    r["bid_qty"] = 0.0
+    r["ask_qty"] = 0.0
     r["side"] = UNREADABLE
     r["frame_end"] = 1
     inner = behind_envelope(buf, at, end)
@@ -350,7 +371,7 @@ def decode_frame(
         )
         if last >= 0 and inner >= 0:
             last = last + 1 if last < end and buf[last] == RIGHT else -1
-    if last != end or has == 0:
+    if last != end or last == at:
         r["side"] = UNREADABLE_DEPTH if is_depth_text(buf, at, end) else UNREADABLE
         return n
     if r["matched"] == 0:
@@ -393,8 +414,9 @@ def decode_lines(
         stamp, behind = read_integer(buf, at, min(stop, at + 20))
         row = rows[n : n + 1]
         r = row[0]
-        if behind > 0 and behind < stop and buf[behind] == 32:
-            r["recv"] = nanoseconds(stamp)
+        stamp = nanoseconds(stamp)
+        if behind > 0 and behind < stop and buf[behind] == 32 and stamp >= 0:
+            r["recv"] = stamp
             used = decode_frame(buf, behind + 1, stop, row, symbol, tick_units, ticks, qtys, used)
         else:
             used = decode_frame(buf, stop, stop, row, symbol, tick_units, ticks, qtys, used)

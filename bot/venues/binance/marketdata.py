@@ -28,7 +28,6 @@ from bot.domain.tape import (
     Tape,
 )
 from bot.venues.binance.frames import (
-    BUFFERED,
     FOREIGN,
     FULL,
     JUMP_BACK_NS,
@@ -177,10 +176,11 @@ class MarketData:
         if cause and synced:
             self.gaps += 1
             return self._lost(row.copy(), cause, chunk, start)
-        nothing = row.copy()
-        nothing["kind"] = NOTHING
-        nothing["side"] = BUFFERED
-        return Tape(nothing, 1, self._ticks, self._qtys, chunk, start)
+        # A buffered delta stays on the tape as a sign of life; an unsynced book ignores it.
+        quiet = row.copy()
+        if kind != BOOK_CHANGED:
+            quiet["kind"] = NOTHING
+        return Tape(quiet, 1, self._ticks, self._qtys, chunk, start)
 
     def _levels(self, row: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         lo = int(row[0]["lo"])

@@ -176,10 +176,20 @@ def skip_value(buf: Array, at: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def read_flag(buf: Array, at: int, end: int) -> tuple[bool, int]:
+    """`true` or `false`: (value, offset or -1)."""
+    if at + 4 < end and buf[at] == 116 and buf[at + 1] == 114 and buf[at + 2] == 117:
+        return True, at + 4 if buf[at + 3] == 101 else -1
+    if at + 5 < end and buf[at] == 102 and buf[at + 1] == 97 and buf[at + 2] == 108:
+        return False, at + 5 if buf[at + 3] == 115 and buf[at + 4] == 101 else -1
+    return False, -1
+
+
+@njit(cache=True, nogil=True)
 def nanoseconds(stamp: int) -> int:
-    """A time since the epoch in ms, µs or ns, told apart by magnitude, as ns."""
+    """A time since the epoch in ms, µs or ns, told apart by magnitude, as ns; -1 if too large."""
     if stamp < 100_000_000_000_000:
-        return stamp * 1_000_000
+        return stamp * 1_000_000 if stamp < 9_000_000_000_000 else -1
     if stamp < 100_000_000_000_000_000:
-        return stamp * 1_000
+        return stamp * 1_000 if stamp < 9_000_000_000_000_000 else -1
     return stamp
