@@ -131,10 +131,9 @@ def _foreign(counts: dict[str, int], instrument: "Instrument", captures: list[Pa
 
 
 def _emit_bbo(instrument: "Instrument", pieces: Iterator[bytes], captures: list[Path]) -> None:
-    from bot.modes.replay import bbo_lines
-    from bot.venues.binance.marketdata import MarketData
+    from bot.modes.replay import bbo_lines, new_codec
 
-    codec = MarketData(instrument)
+    codec = new_codec(instrument)
     for line in bbo_lines(codec, instrument, pieces):
         sys.stdout.buffer.write(line + b"\n")
     _foreign(codec.counts(), instrument, captures)

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -303,10 +302,10 @@ def test_a_run_holds_what_came(capture: Path, recorded: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def copied(capture: Path, tmp_path: Path) -> Iterator[Path]:
+def copied(capture: Path, tmp_path: Path) -> Path:
     """A run of its own, to be damaged."""
     done = mmbot("replay", capture, "--config", CONFIG, "--out", tmp_path, "--json")
-    yield Path(json.loads(done.stdout)["run"])
+    return Path(json.loads(done.stdout)["run"])
 
 
 def rewrite(run: Path, text: bytes) -> None:

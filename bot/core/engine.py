@@ -14,7 +14,7 @@ from bot.core.diff import diff
 from bot.core.gate import Gate
 from bot.core.ladder import Target, ladder, ladder_rules
 from bot.core.ledger import Ledger, Markouts
-from bot.core.orders import Order, OrderTable
+from bot.core.orders import Order, OrderState, OrderTable
 from bot.core.quoting import (
     Terms,
     avellaneda_stoikov_terms,
@@ -72,7 +72,9 @@ class Engine:
         self._now = 0
         self._decided_at: int | None = None
         self._was_trusted = False
-        self._resync_asked_since = -1
+        self._trusted_touch = 0  # best bid + best ask, ticks
+        self._wrong_since: int | None = None  # a synced book that must not be quoted from
+        self._resync_asked = False
         self._reservation = 0.0
         self._q = 0.0
 
@@ -108,16 +110,20 @@ class Engine:
             self.breakers.operator_rearm(self._now, event.reason)
             return
         order, new_lots = self.orders.apply(event)
-        if isinstance(event, OrderOpened):
+        if isinstance(event, OrderOpened) and order.opened_at == 0:
             order.opened_at = event.at
             order.ahead = self.book.quantity(0 if order.side is Side.BUY else 1, order.tick)
         elif isinstance(event, Filled) and new_lots > 0:
             self._filled(event, order, new_lots)
 
+    def _touch(self, h: Head) -> int:
+        """Best bid + best ask in ticks, as last trusted: a broken book moves no money."""
+        return h.bid + h.ask if h.distrust == TRUSTED else self._trusted_touch
+
     def _filled(self, event: Filled, order: Order, lots: int) -> None:
-        h = self.book.read()
-        mid = 0.5 * (h.bid + h.ask) * self._tick
-        exact_mid = (h.bid + h.ask) * self._instrument.tick / 2
+        touch = self._touch(self.book.read())
+        mid = 0.5 * touch * self._tick
+        exact_mid = touch * self._instrument.tick / 2
         self.markouts.learn(self._now, mid)
         self.ledger.fill(event.side, event.tick, lots, event.maker, exact_mid, self._now)
         self.markouts.fill(self._now, event.side, event.tick * self._tick, lots * self._lot, mid)
@@ -152,11 +158,24 @@ class Engine:
         self.targets = self._quote(h, mode) if quoting else []
         if not quoting:
             self.book.wake_outside(-ANYWHERE, ANYWHERE)
+        if tripped:
+            self._sweep_unknown(now, decisions)
         self._move_orders(now, h, decisions)
         return decisions
 
+    def _sweep_unknown(self, now: int, decisions: list[Decision]) -> None:
+        """A trip also cancels what may or may not rest at the venue (RISK C.2, step 2)."""
+        for side in (Side.BUY, Side.SELL):
+            for order in self.orders.working(side):
+                if order.state is OrderState.UNKNOWN:
+                    self.orders.cancel_sent(order.order_id, now)
+                    decisions.append(Cancel(order.order_id))
+
     def _sense(self, now: int, h: Head) -> None:
         """Feed the signals one reading of a trusted book."""
+        self._trusted_touch = h.bid + h.ask
+        self._wrong_since = None
+        self._resync_asked = False
         mid = 0.5 * (h.bid + h.ask)
         if not self._was_trusted:
             self.volatility.restart(now)
@@ -180,8 +199,7 @@ class Engine:
         self.valve.learn(now, log_m)
 
     def _inputs(self, now: int, h: Head, trusted: bool) -> Inputs:
-        mid = 0.5 * (h.bid + h.ask)
-        ready = h.synced and mid > 0.0
+        mid = 0.5 * self._touch(h)
         return Inputs(
             trusted,
             NAMES[h.distrust],
@@ -192,18 +210,23 @@ class Engine:
             now - h.recv,
             h.age,
             self.valve.multiplier,
-            (h.ask - h.bid) / mid / BPS if ready else 0.0,
+            (h.ask - h.bid) / mid / BPS if trusted else 0.0,
             self.volatility.fast / self.volatility.slow,
         )
 
     def _ask_resync(self, now: int, h: Head, decisions: list[Decision]) -> None:
-        """A synced book that stays wrong is thrown away, once per change of its reason."""
-        if h.distrust == UNSYNCED or h.distrust >= LOST or self._resync_asked_since == h.since:
+        """A synced book that stays wrong is thrown away, once until it is trusted or lost."""
+        if h.distrust == UNSYNCED or h.distrust >= LOST:
+            self._wrong_since = None
+            self._resync_asked = False
             return
+        if self._wrong_since is None:
+            self._wrong_since = h.since
         patience = self._params.risk.crossed_ms * NS_PER_MS
-        if h.distrust in (CROSSED, ONE_SIDED) and now - h.since < patience:
+        waits = h.distrust in (CROSSED, ONE_SIDED) and now - self._wrong_since < patience
+        if waits or self._resync_asked:
             return
-        self._resync_asked_since = h.since
+        self._resync_asked = True
         decisions.append(Resync(NAMES[h.distrust]))
 
     def _terms(self, fair: float) -> Terms:
@@ -221,8 +244,9 @@ class Engine:
         if quote.horizon_mode == "fixed":
             tau = quote.horizon_s
         else:
-            # The rebate is part of the fill rate that tau* balances: A' of MODEL 2.3.
-            tau = rolling_horizon(gamma, sigma, quote.A_per_s * exp(k * rebate), k)
+            # Rebate and adverse move are part of what tau* balances: A' and c of MODEL 2.3.
+            rate = quote.A_per_s * exp(k * (rebate - 0.5 * xi))
+            tau = rolling_horizon(gamma, sigma, rate, k)
         half = avellaneda_stoikov_terms(base_gamma, sigma, tau, k).half
         skew = avellaneda_stoikov_terms(gamma, sigma, tau, k).skew
         return Terms(half + 0.5 * xi - rebate, skew)
@@ -290,9 +314,8 @@ class Engine:
     # --- eyes ---------------------------------------------------------------------------
 
     def mark(self) -> Decimal:
-        """The exact mid of the last known touch, in quote currency."""
-        h = self.book.read()
-        return (h.bid + h.ask) * self._instrument.tick / 2
+        """The exact mid of the last trusted touch, in quote currency."""
+        return self._touch(self.book.read()) * self._instrument.tick / 2
 
     def view(self) -> View:
         """A frozen snapshot for eyes."""

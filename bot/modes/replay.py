@@ -52,6 +52,14 @@ def new_engine(loaded: Loaded) -> Engine:
     return Engine(loaded.instrument, loaded.fees, loaded.params, PREFIX)
 
 
+def new_codec(instrument: Instrument) -> MarketData:
+    """The market-data codec; a ConfigError for an instrument that it cannot read."""
+    try:
+        return MarketData(instrument)
+    except ValueError as fault:
+        raise ConfigError(f"{instrument.symbol} cannot be read: {fault}") from fault
+
+
 class Replay:
     """One replay: feeds chunks, then `result` tells what they amounted to."""
 
@@ -65,7 +73,7 @@ class Replay:
         self.loaded = loaded
         self.run = run
         self.engine = new_engine(loaded)
-        self.codec = MarketData(loaded.instrument)
+        self.codec = new_codec(loaded.instrument)
         self.digest = DecisionDigest()
         self.summary = Summary()
         self._log: LogWriter | None = None

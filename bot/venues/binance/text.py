@@ -64,29 +64,37 @@ def read_integer(buf: Array, at: int, end: int) -> tuple[int, int]:
 
 @njit(cache=True, nogil=True)
 def read_decimal(buf: Array, at: int, end: int) -> tuple[int, int, int]:
-    """A quoted unsigned decimal: (mantissa, decimals, offset behind its quote or -1)."""
+    """A quoted unsigned decimal: (mantissa, decimals, offset behind its quote or -1).
+
+    Zeros at the end of a fraction are dropped, so that they do not use up the digits.
+    """
     if at >= end or buf[at] != QUOTE:
         return 0, 0, -1
     at += 1
     mantissa = 0
     decimals = 0
     digits = 0
+    zeros = 0  # at the end of the fraction so far: they count only before another digit
     point = False
     while at < end:
         c = buf[at]
-        if 48 <= c <= 57:
-            mantissa = mantissa * 10 + int(c) - 48
-            digits += 1
-            if point:
-                decimals += 1
+        if c == 48 and point:
+            zeros += 1
+        elif 48 <= c <= 57:
+            digits += 1 + zeros
             if digits > DIGITS_MAX:
                 return 0, 0, -1
+            if point:
+                mantissa *= int(POW10[zeros])
+                decimals += 1 + zeros
+                zeros = 0
+            mantissa = mantissa * 10 + int(c) - 48
         elif c == 46 and not point and digits > 0:
             point = True
         else:
             break
         at += 1
-    if at >= end or buf[at] != QUOTE or digits == 0 or (point and decimals == 0):
+    if at >= end or buf[at] != QUOTE or digits == 0 or (point and decimals + zeros == 0):
         return 0, 0, -1
     return mantissa, decimals, at + 1
 
@@ -114,7 +122,8 @@ def read_price(buf: Array, at: int, end: int, tick_units: int) -> tuple[int, int
 
 @njit(cache=True, nogil=True)
 def read_quantity(buf: Array, at: int, end: int) -> tuple[float, int]:
-    """A displayed quantity: (value, offset or -1); mantissa / 10^n is correctly rounded."""
+    """A displayed quantity: (value, offset or -1); mantissa / 10^n is correctly
+    rounded up to a mantissa of 2^53 and off by at most one unit in the last place beyond."""
     mantissa, decimals, at = read_decimal(buf, at, end)
     if at < 0:
         return 0.0, -1
