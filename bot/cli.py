@@ -102,6 +102,8 @@ def replay(
         settings = loaded(config, [*sets, *_as_sets(venue, symbol, tick, lot)])
         pieces = chunks(captures)
         if emit == "bbo":
+            if to is not None:
+                refuse("--emit bbo makes no run: leave --out away")
             _emit_bbo(settings.instrument, pieces, captures)
         else:
             _replay(settings, pieces, captures, emit, to, as_json)
@@ -122,11 +124,16 @@ def _foreign(counts: dict[str, int], instrument: "Instrument", captures: list[Pa
     """Exit 2 when the capture held nothing of the symbol, or of the venue's dialect."""
     own = counts["depth_updates"] + counts["book_tickers"] + counts["trades"]
     names = ", ".join(str(path) for path in captures)
+    if counts["other_dialect"]:
+        refuse(f"{names} holds depth frames of another market: give the right --venue")
     if own == 0 and counts["foreign"]:
         refuse(f"{names} holds no frame of {instrument.symbol}: give the right --symbol")
     if own == 0:
         refuse(f"{names} holds no frame that {instrument.venue} sends: give the right --venue")
-    if counts["depth_updates"] and not counts["snapshots"]:
+    unread = counts["unreadable"] + counts["unreadable_depth"]
+    if unread > own:
+        sys.stderr.write(f"{names}: {unread} frames cannot be read: check --tick\n")
+    elif counts["depth_updates"] and not counts["snapshots"]:
         sys.stderr.write(f"{names} holds no order-book snapshot: the book is never trusted\n")
 
 
@@ -170,8 +177,9 @@ def _replay(
     to: Path | None,
     as_json: bool,
 ) -> None:
-    from bot.modes.replay import Replay, first_and_rest, start_run
+    from bot.modes.replay import Replay, first_and_rest, new_engine, start_run
 
+    new_engine(settings)  # what it refuses must not leave a run folder behind
     first, pieces = first_and_rest(pieces)
     run = None if to is None else start_run(settings, to, first)
     work = Replay(settings, run, _lines(emit, settings))
@@ -214,8 +222,13 @@ def audit(
 ) -> None:
     """Replay a run's journal; exit 0 only if every decision comes out again."""
     from bot.journal.capture import JournalError
+    from bot.journal.run import open_run
     from bot.modes.audit import audit as audit_run
 
+    try:
+        open_run(run)
+    except JournalError as mistake:
+        refuse(str(mistake))
     try:
         result = audit_run(run)
     except JournalError as damage:

@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The first example may compile a kernel; no test is about speed.
+settings.register_profile("mmbot", deadline=None)
+settings.load_profile("mmbot")
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

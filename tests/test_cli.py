@@ -364,8 +364,8 @@ def test_audit_of_a_damaged_segment(copied: Path) -> None:
 
 
 def test_audit_of_no_run(tmp_path: Path) -> None:
-    assert "does not exist" in refused("audit", tmp_path / "none", code=1)
-    assert "is not a run's folder" in refused("audit", tmp_path, code=1)
+    assert "does not exist" in refused("audit", tmp_path / "none")
+    assert "is not a run's folder" in refused("audit", tmp_path)
 
 
 # Mistakes

@@ -108,6 +108,8 @@ class Paper:
                 if done
                 else int(slot["filled"] / self._lot + 1e-6)
             )
+            if done:
+                self._free(j)
             if lots == 0:
                 continue
             slot["filled"] -= lots * self._lot
@@ -122,8 +124,6 @@ class Paper:
                 lots,
                 True,
             )
-            if done:
-                self._free(j)
 
     def _rest(self, at: int, place: Place) -> None:
         h = self._book.read()
@@ -148,7 +148,8 @@ class Paper:
                 front = h.ask_qty if place.tick == h.ask else 0.0
         self._ids[j] = place
         self.slots[j] = (
-            1, side, place.tick, front, 0.0, shown, place.lots * self._lot, 0.0, 0.0, 0.0
+            1, side, place.tick, front, 0.0, shown, place.lots * self._lot, 0.0, 0.0, 0.0,
+            h.depth_matched,
         )  # fmt: skip
         self.n_slots = max(self.n_slots, j + 1)
         self._report(at, OrderOpened, place.order_id)

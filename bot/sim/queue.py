@@ -36,6 +36,7 @@ SLOT: Final = np.dtype(
         ("filled", np.float64),  # executed and not yet reported
         ("late", np.float64),  # depth decrease that a late trade may still explain
         ("late_moved", np.float64),  # how much of it has moved `front` already
+        ("since", np.int64),  # matching time of the book that the order joined
     ]
 )
 
@@ -124,7 +125,8 @@ def observe_trade(head: Array, row: Array, slots: Array, n: int) -> int:
         if not is_late:
             s["late"] = 0.0
             s["late_moved"] = 0.0
-        if s["side"] != passive:
+        # A trade that the joined book shows already happened before our order was there.
+        if s["side"] != passive or row[0]["matched"] <= s["since"]:
             continue
         through = price < s["tick"] if passive == 0 else price > s["tick"]
         if through:

@@ -48,7 +48,7 @@ class World:
         for j in range(6):
             side = j % 2
             tick = MID - 1 - j if side == 0 else MID + j
-            self.slots[j] = (1, side, tick, 1.0, 0.0, 2.0, 3.0, 0.0, 0.0, 0.0)
+            self.slots[j] = (1, side, tick, 1.0, 0.0, 2.0, 3.0, 0.0, 0.0, 0.0, -1)
         self.book.wake_outside(MID - 2, MID + 2)
         return self
 
@@ -270,7 +270,15 @@ def test_flags_of_one_frame_come_together() -> None:
 
 def test_the_book_learns_a_row_before_the_venue_sees_it() -> None:
     tape = hand(
-        {"kind": TOUCH_CHANGED, "recv": 2_000, "last_id": 5, "bid": MID - 9, "ask": MID - 3}
+        {
+            "kind": TOUCH_CHANGED,
+            "recv": 2_000,
+            "last_id": 5,
+            "bid": MID - 9,
+            "ask": MID - 3,
+            "bid_qty": 1.0,
+            "ask_qty": 1.0,
+        }
     )
     world = synced()
     i, _, flags = world.advance(tape, 1, 2, FOREVER, RISK_AVERSE)
@@ -280,3 +288,9 @@ def test_the_book_learns_a_row_before_the_venue_sees_it() -> None:
 
 def test_nothing_to_do_is_the_end() -> None:
     assert synced().advance(hand(), 1, 1, 0, RISK_AVERSE) == (1, 0, END)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_a_bound_inside_a_frame_lets_the_frame_end(n: int) -> None:
+    tape = hand({**SWEEP, "recv": 2_000, "frame_end": 0}, {"recv": 2_000}, {"recv": 2_001})
+    assert synced().advance(tape, 1, n, FOREVER, RISK_AVERSE) == (3, 1, FILLED)

@@ -392,7 +392,7 @@ def test_below_the_tickers_touch_the_depth_counts() -> None:
     """)
 
 
-@pytest.mark.parametrize(("queue", "lots"), [("risk_averse", 0), ("power3", 3)])
+@pytest.mark.parametrize(("queue", "lots"), [("risk_averse", 0), ("power3", 2)])
 def test_the_queue_model_is_the_one_asked_for(queue: str, lots: int) -> None:
     stage = Stage(queue)
     plays(
@@ -400,11 +400,11 @@ def test_the_queue_model_is_the_one_asked_for(queue: str, lots: int) -> None:
         >> 0 book 100:10 / 102:5
         >> 0 place a buy 100:20
         << 8 a opened
-        >> 10 depth 100:100 /
+        >> 10 depth 100:20 /
         >> 11 depth 100:12 /
         >> 12 trade sell 100:10
-        {"<< 14 a filled buy 100:%d p1 maker" % lots if lots else ""}
-        """,  # noqa: UP031
+        {f"<< 14 a filled buy 100:{lots} p1 maker" if lots else ""}
+        """,
         stage,
     )
     assert stage.paper.model == MODELS[queue]
@@ -619,3 +619,17 @@ def test_any_session_keeps_the_books(queue: str, steps: list[tuple[int, Any]]) -
         assert len(gone) <= (sum(fills) < lots)
         if gone:
             assert all(isinstance(e, CancelRejected) for e in told[told.index(gone[0]) + 1 :])
+
+
+def test_a_trade_from_before_we_joined_is_not_ours() -> None:
+    """The book that the order joined shows it already, at the level and through it."""
+    plays(
+        """
+        >> 0 book 99:10 / 102:5
+        >> 1 depth 99:6 /
+        >> 1 place a buy 99:2
+        >> 8 trade sell 99:6.5 matched 1
+        << 9 a opened
+        >> 9 trade sell 98:0.1 matched 1
+        """
+    )

@@ -67,7 +67,19 @@ class Level:
     def join(self, side: int, tick: int, size: float, front: float | None = None) -> int:
         shown = self.qty[side, tick]
         front = shown if front is None else front
-        self.slots[self.n] = (1, side, tick, front, 0.0, shown, size, 0.0, 0.0, 0.0)
+        self.slots[self.n] = (
+            1,
+            side,
+            tick,
+            front,
+            0.0,
+            shown,
+            size,
+            0.0,
+            0.0,
+            0.0,
+            int(self.head["depth_matched"][0]),
+        )
         self.n += 1
         return self.n - 1
 

@@ -37,7 +37,8 @@ FOREIGN: Final = 1  # another symbol
 UNREADABLE: Final = 2
 UNREADABLE_DEPTH: Final = 3  # unreadable, and it was a depth frame: the chain is broken
 OLD_DELTA: Final = 4
-REASONS: Final = 5
+OTHER_DIALECT: Final = 5  # depth of a market with the other chain rule
+REASONS: Final = 6
 
 # Why `decode_lines` came back before the end of its input.
 DONE: Final = 0
@@ -392,25 +393,26 @@ def decode_lines(
     chain: Array,
     counts: Array,
     recv: int,
-) -> tuple[int, int, int]:
-    """Capture lines from offset `at` into rows: (rows written, new offset, DONE|FULL|LOOK).
+) -> tuple[int, int, int, int]:
+    """Capture lines from `at` into rows: (rows written, new offset, DONE|FULL|LOOK, recv).
 
     A line is `<receive time> <frame>` and ends with a newline. Deltas of a synced book are
     admitted here; a row that needs more than that is the last one (LOOK). `recv` is the
-    last receive time so far; `counts` is indexed by kind, then by reason.
+    last receive time so far, without that of a LOOK row; `counts` is indexed by kind, then by
+    reason.
     """
     end = len(buf)
     n = 0
     used = 0
     while at < end:
         if n == len(rows):
-            return n, at, FULL
+            return n, at, FULL, recv
         stop = at
         while stop < end and buf[stop] != 10:
             stop += 1
         # A level takes at least ten bytes of text: what may not fit waits for an empty tape.
         if n > 0 and used + (stop - at) // 10 > len(ticks):
-            return n, at, FULL
+            return n, at, FULL, recv
         stamp, behind = read_integer(buf, at, min(stop, at + 20))
         row = rows[n : n + 1]
         r = row[0]
@@ -429,22 +431,23 @@ def decode_lines(
             counts[8 + r["side"]] += 1
         else:
             counts[kind] += 1
+        before = recv
         if r["recv"] < recv - JUMP_BACK_NS:
-            return n, at, LOOK
+            return n, at, LOOK, before
         if r["recv"] > recv:
             recv = r["recv"]
         if kind == BOOK_CHANGED:
             if chain[SYNCED] == 0:
-                return n, at, LOOK
+                return n, at, LOOK, before
             verdict = admit(chain, r["first_id"], r["last_id"], r["prev_id"])
             if verdict == OLD:
                 r["kind"] = NOTHING
                 r["side"] = OLD_DELTA
                 counts[8 + OLD_DELTA] += 1
                 if chain[OLD_RUN] == 0:
-                    return n, at, LOOK
+                    return n, at, LOOK, before
             elif verdict == GAP:
-                return n, at, LOOK
+                return n, at, LOOK, before
         elif kind == BOOK_RESET or (kind == NOTHING and r["side"] == UNREADABLE_DEPTH):
-            return n, at, LOOK
-    return n, at, DONE
+            return n, at, LOOK, before
+    return n, at, DONE, recv

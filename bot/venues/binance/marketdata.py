@@ -33,6 +33,7 @@ from bot.venues.binance.frames import (
     JUMP_BACK_NS,
     LOOK,
     OLD_DELTA,
+    OTHER_DIALECT,
     OTHER_EVENT,
     REASONS,
     UNREADABLE,
@@ -40,7 +41,7 @@ from bot.venues.binance.frames import (
     decode_lines,
 )
 from bot.venues.binance.text import PRICE_DECIMALS
-from bot.venues.booksync import FUTURES, SPOT, BookSync, Delta, Splice
+from bot.venues.booksync import FUTURES, RULE, SPOT, BookSync, Delta, Splice
 
 RULES: Final = {"binance-spot": SPOT, "binance-usdm": FUTURES, "binance-coinm": FUTURES}
 ROWS_MAX: Final = 8_192
@@ -56,6 +57,7 @@ COUNT_NAMES: Final = {
     8 + UNREADABLE: "unreadable",
     8 + UNREADABLE_DEPTH: "unreadable_depth",
     8 + OLD_DELTA: "old_deltas",
+    8 + OTHER_DIALECT: "other_dialect",
 }
 
 
@@ -101,7 +103,7 @@ class MarketData:
         at = 0
         while at < len(chunk):
             start = at
-            n, at, why = decode_lines(
+            n, at, why, recv = decode_lines(
                 text,
                 at,
                 self._rows,
@@ -117,7 +119,7 @@ class MarketData:
             look = why == LOOK
             assert n > 0 or why != FULL
             if n > look:
-                self._recv = max(self._recv, int(self._rows["recv"][: n - look].max()))
+                self._recv = recv
                 yield Tape(self._rows, n - look, self._ticks, self._qtys, chunk, start)
             if look:
                 before = start if n == 1 else int(self._rows[n - 2]["text_end"])
@@ -158,6 +160,10 @@ class MarketData:
         self._recv = recv if cause == LOST_DISCONNECT else max(self._recv, recv)
         if cause:
             self.sync.lose()
+        futures = self.sync.chain[RULE] == FUTURES
+        if kind == BOOK_CHANGED and (row[0]["prev_id"] < 0) == futures:
+            self._counts[8 + OTHER_DIALECT] += 1
+            kind = NOTHING
         splice = None
         if kind == BOOK_CHANGED:
             splice = self.sync.delta(

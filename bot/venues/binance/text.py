@@ -17,6 +17,7 @@ INTEGER_MAX: Final = (2**63 - 10) // 10  # one more digit still fits an int64
 
 QUOTE: Final = 34
 COMMA: Final = 44
+POINT: Final = 46
 COLON: Final = 58
 OPEN: Final = 91
 CLOSE: Final = 93
@@ -66,37 +67,49 @@ def read_integer(buf: Array, at: int, end: int) -> tuple[int, int]:
 def read_decimal(buf: Array, at: int, end: int) -> tuple[int, int, int]:
     """A quoted unsigned decimal: (mantissa, decimals, offset behind its quote or -1).
 
-    Zeros at the end of a fraction are dropped, so that they do not use up the digits.
+    Of a number with too many digits the zeros at the end of its fraction do not count.
     """
     if at >= end or buf[at] != QUOTE:
         return 0, 0, -1
     at += 1
+    start = at
     mantissa = 0
+    while at < end and 48 <= buf[at] <= 57:
+        mantissa = mantissa * 10 + (int(buf[at]) - 48)
+        at += 1
+    digits = at - start
     decimals = 0
+    if digits > 0 and at < end and buf[at] == POINT:
+        at += 1
+        start = at
+        while at < end and 48 <= buf[at] <= 57:
+            mantissa = mantissa * 10 + (int(buf[at]) - 48)
+            at += 1
+        decimals = at - start
+        digits = digits + decimals if decimals > 0 else 0
+    if digits == 0 or at >= end or buf[at] != QUOTE:
+        return 0, 0, -1
+    if digits > DIGITS_MAX:
+        return read_long_decimal(buf, at - digits - 1, at, decimals)
+    return mantissa, decimals, at + 1
+
+
+@njit(cache=True, nogil=True)
+def read_long_decimal(buf: Array, at: int, end: int, decimals: int) -> tuple[int, int, int]:
+    """As `read_decimal` for digits that are known to be digits, from `at` to their quote."""
+    last = end
+    while decimals > 0 and buf[last - 1] == 48:
+        last -= 1
+        decimals -= 1
+    mantissa = 0
     digits = 0
-    zeros = 0  # at the end of the fraction so far: they count only before another digit
-    point = False
-    while at < end:
-        c = buf[at]
-        if c == 48 and point:
-            zeros += 1
-        elif 48 <= c <= 57:
-            digits += 1 + zeros
+    for i in range(at, last):
+        if 48 <= buf[i] <= 57:
+            mantissa = mantissa * 10 + (int(buf[i]) - 48)
+            digits += 1
             if digits > DIGITS_MAX:
                 return 0, 0, -1
-            if point:
-                mantissa *= int(POW10[zeros])
-                decimals += 1 + zeros
-                zeros = 0
-            mantissa = mantissa * 10 + int(c) - 48
-        elif c == 46 and not point and digits > 0:
-            point = True
-        else:
-            break
-        at += 1
-    if at >= end or buf[at] != QUOTE or digits == 0 or (point and decimals + zeros == 0):
-        return 0, 0, -1
-    return mantissa, decimals, at + 1
+    return mantissa, decimals, end + 1
 
 
 @njit(cache=True, nogil=True)
@@ -201,4 +214,4 @@ def nanoseconds(stamp: int) -> int:
         return stamp * 1_000_000 if stamp < 9_000_000_000_000 else -1
     if stamp < 100_000_000_000_000_000:
         return stamp * 1_000 if stamp < 9_000_000_000_000_000 else -1
-    return stamp
+    return stamp if stamp < 9_000_000_000_000_000_000 else -1

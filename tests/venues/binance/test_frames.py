@@ -55,7 +55,7 @@ class Kernel:
         self.recv = []
         at = 0
         while at < len(text):
-            n, at, why = decode_lines(
+            n, at, why, _ = decode_lines(
                 buf,
                 at,
                 ROWS,
