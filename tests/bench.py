@@ -32,6 +32,7 @@ from bot.journal.log import DecisionDigest  # noqa: E402
 from bot.market.book import Book  # noqa: E402
 from bot.modes.replay import Replay, new_engine, paper_venue, start_run  # noqa: E402
 from bot.modes.settings import Loaded, load  # noqa: E402
+from bot.ops.summary import Summary  # noqa: E402
 from bot.shell.lane import advance  # noqa: E402
 from bot.shell.pump import Pump  # noqa: E402
 from bot.sim.paper import NEVER  # noqa: E402
@@ -235,7 +236,7 @@ def tick_to_decision(loaded: Loaded, lines: Sequence[bytes]) -> Ticks:
 
     codec = MarketData(loaded.instrument)
     venue = paper_venue(loaded, engine)
-    pump = Pump(engine, codec, venue, on_decision=note)
+    pump = Pump(engine, codec, venue, eyes=Summary(), on_decision=note)
     decided: list[float] = []
     ordered: list[float] = []
     gc.collect()
