@@ -83,6 +83,7 @@ class Replay:
             self._segments = SegmentWriter(run.journal)
             self._log = LogWriter(run.log)
             self._log.append(self._header())
+            self._log.flush()  # a crash at any byte leaves a run that can be read
         self.pump = Pump(
             self.engine,
             self.codec,

@@ -47,6 +47,10 @@ def test_every_struct_is_frozen(struct):
     assert struct.__struct_config__.frozen
 
 
+# Evidence is measured and finite: JSON has no other numbers.
+st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
+
+
 @given(st.data(), st.sampled_from(sorted(members(Event) | members(Decision), key=str)))
 def test_a_fact_survives_bytes_and_cannot_change(data, struct):
     union = Event if struct in members(Event) else Decision
