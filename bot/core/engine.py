@@ -76,7 +76,6 @@ class Engine:
         self._wrong_since: int | None = None  # a synced book that must not be quoted from
         self._resync_asked = False
         self._reservation = 0.0
-        self._q = 0.0
 
     def _base_g(self) -> float:
         """gamma / k of the frozen base: given, or calibrated to q_soft (MODEL 2.3), in bp."""
@@ -255,15 +254,15 @@ class Engine:
         quote = self._params.quote
         fair = h.fair
         terms = self._terms(fair)
-        self._q = self.ledger.position_lots / quote.unit_lots
+        q = self.ledger.position_lots / quote.unit_lots
         least = (quote.adverse_bp + quote.safety_bp) * BPS + self._maker_rate
         bp = fair * BPS
-        self._reservation = fair - self._q * terms.skew
+        self._reservation = fair - q * terms.skew
         targets = ladder(
             self._rules,
             terms,
             fair=fair,
-            q=self._q,
+            q=q,
             q_target=0.0,
             best_bid=h.bid,
             best_ask=h.ask,

@@ -65,10 +65,9 @@ class Gate:
             return Refusal.WOULD_TAKE
         if orders.blocked(side):
             return Refusal.UNKNOWN_ORDER
-        own = orders.working(side)
-        if len(own) >= risk.max_open_orders_per_side:
+        if len(orders.working(side)) >= risk.max_open_orders_per_side:
             return Refusal.OPEN_ORDERS
-        exposure = sum(order.remaining_lots for order in own) + place.lots
+        exposure = orders.exposure_lots(side) + place.lots
         if side * position_lots + exposure > risk.max_position_lots:
             return Refusal.POSITION
         if self._crosses(place, orders.working(Side(-side))):

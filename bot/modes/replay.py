@@ -24,6 +24,7 @@ from bot.shell.pump import Pump
 from bot.sim.latency import LatencyParams
 from bot.sim.paper import Paper
 from bot.venues.binance.marketdata import MarketData
+from bot.venues.binance.text import nanoseconds
 
 PREFIX = "mm"
 
@@ -168,10 +169,8 @@ class Replay:
 def start_run(loaded: Loaded, root: Path, first_chunk: bytes) -> Run:
     """A new run folder named by the capture's first receive time, with its manifest."""
     stamp = first_chunk.split(b" ", 1)[0]
-    digits = int(stamp) if stamp.isdigit() else 0
-    while 0 < digits < 10**18:
-        digits *= 1_000
-    name = run_name(digits, loaded.instrument.venue, loaded.instrument.symbol)
+    first = nanoseconds(int(stamp)) if stamp.isdigit() and int(stamp) < 2**63 else 0
+    name = run_name(max(first, 0), loaded.instrument.venue, loaded.instrument.symbol)
     run = Run.create(root, name)
     run.write_manifest(
         {
