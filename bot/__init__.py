@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 KERNELS = (
     "domain/tape.py",
     "market/kernels.py",
+    "market/levels.py",
     "shell/lane.py",
     "sim/queue.py",
     "venues/booksync.py",

@@ -190,8 +190,8 @@ def bulk_us_a_frame(loaded: Loaded, depth: Depth) -> float:
             i = 0
             while i < tape.n:
                 i, *_ = advance(
-                    *book.arrays, tape.rows, i, tape.n, tape.ticks, tape.qtys, NEVER,
-                    paper.slots, paper.n_slots, paper.model, paper.power,
+                    book.memory, tape.memory, i, tape.n, tape.ticks, tape.qtys, NEVER,
+                    paper.memory, paper.n_slots, paper.model, paper.power,
                 )  # fmt: skip
 
     before, behind = (b"".join(b"%d %b\n" % frame for frame in part) for part in depth)

@@ -2,7 +2,7 @@
 
 A tape is three arrays. `rows` holds one row an event in receive order; a row that
 changes the book points at its levels, `n_bid` bids and then `n_ask` asks from index
-`lo`, in `level_tick` (int64 ticks) and `level_qty` (float64, absolute, 0 removes).
+`lo`, in `ticks` (int64) and `qtys` (float64, absolute, 0 removes).
 Rows are read by compiled kernels, so they are numpy records instead of Structs; a tape
 is overwritten by its codec's next call.
 
@@ -65,10 +65,11 @@ ROW: Final = np.dtype(
 class Tape(NamedTuple):
     """Rows 0 to `n` of `rows` with their levels; `text` is the chunk that they were read from.
 
-    `text_from` is the offset of the first row's frame in `text`.
+    `text_from` is the offset of the first row's frame in `text`; `memory` is `rows` as bytes.
     """
 
     rows: NDArray[Any]
+    memory: NDArray[Any]
     n: int
     ticks: NDArray[Any]
     qtys: NDArray[Any]

@@ -8,19 +8,16 @@ from numpy.typing import NDArray
 from bot.domain.tape import LOST_NAMES
 from bot.market import kernels
 from bot.market.kernels import (
-    BLOCK,
     CROSSED,
     ENVELOPE_NONE,
-    FAR_SLOTS,
-    HEAD,
     LOST,
     ONE_SIDED,
     OVERFLOW,
     TICKER_DISAGREES,
     TRUSTED,
     UNSYNCED,
-    WINDOW,
 )
+from bot.market.levels import BOOK, HEAD, WINDOW
 
 NAMES = {
     TRUSTED: "",
@@ -45,11 +42,11 @@ class Head(NamedTuple):
     since: int
     far_n: int
     far_full: int
-    tick_id: int
-    tick_bid: int
-    tick_ask: int
-    tick_bid_qty: float
-    tick_ask_qty: float
+    ticker_id: int
+    ticker_bid: int
+    ticker_ask: int
+    ticker_bid_qty: float
+    ticker_ask_qty: float
     overlay: int
     bid: int
     ask: int
@@ -67,32 +64,31 @@ class Head(NamedTuple):
     wake_high: float
 
 
-class Book:
-    """One symbol's book in ticks; `arrays` go to the kernels in this order.
+assert Head._fields == HEAD.names
 
+
+class Book:
+    """One symbol's book in ticks.
+
+    `memory` is the record of `kernels.BOOK` as bytes, `record` and `head` are views of it.
     `fair_weight` is the weight of the quantity-weighted mid in the fair price.
     """
 
-    __slots__ = ("_depth", "arrays", "head")
+    __slots__ = ("_depth", "head", "memory", "record")
 
     def __init__(self, fair_weight: float = 0.5) -> None:
-        self.head: NDArray[Any] = np.zeros(1, HEAD)
+        self.memory = np.zeros(BOOK.itemsize, np.uint8)
+        self.record: NDArray[Any] = self.memory.view(BOOK)
+        self.head: NDArray[Any] = self.memory[: HEAD.itemsize].view(HEAD)
         self.head["distrust"] = UNSYNCED
         self.head["envelope"] = ENVELOPE_NONE
         self.head["fair_weight"] = fair_weight
         self.head["base"] = WINDOW // 2
-        self.arrays = (
-            self.head,
-            np.zeros((2, WINDOW)),
-            np.zeros((2, WINDOW // BLOCK), np.int32),
-            np.zeros(FAR_SLOTS, np.int64),
-            np.zeros(FAR_SLOTS),
-        )
         self._depth = np.zeros(2)
 
     def learn(self, rows: NDArray[Any], i: int, ticks: NDArray[Any], qtys: NDArray[Any]) -> int:
         """Learn row `i` of a tape; returns the flags of `kernels.learn_row`."""
-        return int(kernels.learn_row(*self.arrays, rows, i, ticks, qtys))
+        return int(kernels.learn_row(self.record, rows, i, ticks, qtys))
 
     def read(self) -> Head:
         """All scalars at once."""
@@ -110,7 +106,7 @@ class Book:
 
     def depth(self, bps: float) -> tuple[float, float]:
         """Sum of tick x quantity within `bps` of the mid, bids and asks (MODEL 7)."""
-        kernels.depth_within(*self.arrays[:3], bps, self._depth)
+        kernels.depth_within(self.memory, bps, self._depth)
         bid, ask = self._depth.tolist()
         return bid, ask
 
@@ -120,14 +116,13 @@ class Book:
 
     def quantity(self, side: int, tick: int) -> float:
         """Displayed quantity at `tick` from depth alone; side 0 is bids, 1 asks."""
-        head, qty, _, far_key, far_qty = self.arrays
-        return float(kernels.level_qty_at(head, qty, far_key, far_qty, side, tick))
+        return float(kernels.quantity_at(self.memory, side, tick))
 
     def levels(self, side: int) -> dict[int, float]:
         """Every level of a side, ticks to quantity, also those outside the window."""
-        head, qty, _, far_key, far_qty = self.arrays
-        base = int(head[0]["base"])
-        found = {base + int(i): float(qty[side, i]) for i in np.flatnonzero(qty[side])}
+        book = self.record[0]
+        base, qty, far_key, far_qty = (book[n] for n in ("base", "qty", "far_key", "far_qty"))
+        found = {int(base + i): float(qty[side, i]) for i in np.flatnonzero(qty[side])}
         for slot in np.flatnonzero((far_key != 0) & (far_qty != 0.0)):
             key = int(far_key[slot]) - 1
             if key & 1 == side:

@@ -10,8 +10,10 @@ from typing import Any, Final
 from numba import njit
 from numpy.typing import NDArray
 
+from bot.domain.tape import ROW
 from bot.market.kernels import learn_row
-from bot.sim.queue import observe_row
+from bot.market.levels import BOOK
+from bot.sim.queue import SLOT, observe_row
 
 END: Final = 0  # all rows learned
 DUE: Final = 16  # the next row was received at or after `until`
@@ -21,18 +23,14 @@ Array = NDArray[Any]
 
 @njit(cache=True, nogil=True)
 def advance(
-    head: Array,
-    qty: Array,
-    count: Array,
-    far_key: Array,
-    far_qty: Array,
-    rows: Array,
+    book_memory: Array,
+    row_memory: Array,
     i: int,
     n: int,
     level_tick: Array,
     level_qty: Array,
     until: int,
-    slots: Array,
+    slot_memory: Array,
     n_slots: int,
     model: int,
     power: float,
@@ -40,16 +38,20 @@ def advance(
     """Learn rows from `i`: (first row not learned, frames ended, flags or END or DUE).
 
     Stops behind the frame that raised a flag, before a frame received at or after `until`,
-    and never inside a frame. Flags are MOVED, TRUST and FILLED.
+    and never inside a frame. Flags are MOVED, TRUST and FILLED. The three memories are a
+    book, rows of a tape and slots, as bytes.
     """
+    book = book_memory.view(BOOK)
+    rows = row_memory.view(ROW)
+    slots = slot_memory.view(SLOT)
     frames = 0
     flags = 0
     # `n` may cut a frame's rows apart; its last row is never far.
     while i < n or (i > 0 and rows[i - 1]["frame_end"] == 0):
         if rows[i]["recv"] >= until and (i == 0 or rows[i - 1]["frame_end"] == 1):
             return i, frames, DUE
-        flags |= learn_row(head, qty, count, far_key, far_qty, rows, i, level_tick, level_qty)
-        flags |= observe_row(head, qty, far_key, far_qty, rows, i, slots, n_slots, model, power)
+        flags |= learn_row(book, rows, i, level_tick, level_qty)
+        flags |= observe_row(book, rows, i, slots, n_slots, model, power)
         ended = rows[i]["frame_end"] == 1
         i += 1
         if ended:

@@ -122,14 +122,14 @@ class Pump:
             stop = min(tape.n, i + self._rows_max)
             before = i
             i, frames, flags = advance(
-                *engine.book.arrays,
-                tape.rows,
+                engine.book.memory,
+                tape.memory,
                 i,
                 stop,
                 tape.ticks,
                 tape.qtys,
                 until,
-                paper.slots,
+                paper.memory,
                 paper.n_slots,
                 paper.model,
                 paper.power,

@@ -32,8 +32,9 @@ MODELS: Final = {"risk_averse": RISK_AVERSE, "power3": POWER3}
 class Paper:
     """Own orders at an imagined venue.
 
-    `lot` is the lot size in base currency as float, `queue` one of `MODELS`. `slots` and
-    `n_slots` go to `queue.observe_row`; after a FILLED flag call `collect`.
+    `lot` is the lot size in base currency as float, `queue` one of `MODELS`. `slots`
+    (and `memory`, the same as bytes) go with `n_slots` to `queue.observe_row`; after a FILLED
+    flag call `collect`.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Paper:
         "_queue",
         "_sequence",
         "_trades",
+        "memory",
         "model",
         "n_slots",
         "power",
@@ -58,6 +60,7 @@ class Paper:
         self.model = MODELS[queue]
         self.power = power
         self.slots: NDArray[Any] = np.zeros(SLOTS, SLOT)
+        self.memory = self.slots.view(np.uint8)
         self.n_slots = 0
         self._book = book
         self._lot = lot

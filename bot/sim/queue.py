@@ -12,7 +12,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from bot.domain.tape import BOOK_CHANGED, BOOK_RESET, TOUCH_CHANGED, TRADED
-from bot.market.kernels import TRUSTED, level_qty_at
+from bot.market.kernels import TRUSTED
+from bot.market.levels import level_qty_at
 
 RISK_AVERSE: Final = 0
 POWER1: Final = 1
@@ -81,17 +82,12 @@ def trade_at_level(slot: Array, quantity: float, is_late: bool) -> float:
     of it as has moved us then does not move us twice.
     """
     s = slot[0]
-    moving = quantity
-    fresh = quantity
-    if is_late:
-        known = min(quantity, s["late"])
-        moved = min(known, s["late_moved"])
-        s["late"] -= known
-        s["late_moved"] -= moved
-        moving -= moved
-        fresh -= known
-    s["front"] -= moving
-    s["traded"] += fresh
+    known = min(quantity, s["late"]) if is_late else 0.0
+    moved = min(known, s["late_moved"])
+    s["late"] -= known
+    s["late_moved"] -= moved
+    s["front"] -= quantity - moved
+    s["traded"] += quantity - known
     if s["front"] >= 0.0:
         return 0.0
     fill = min(-s["front"], s["remaining"])
@@ -107,15 +103,15 @@ def fill_slot(slot: Array, quantity: float) -> None:
 
 
 @njit(cache=True, nogil=True)
-def observe_trade(head: Array, row: Array, slots: Array, n: int) -> int:
+def observe_trade(book: Array, row: Array, slots: Array, n: int) -> int:
     """Let a trade reach the slots: through a level it fills, at a level it moves the queue."""
     flags = 0
     price = row[0]["bid"]
     quantity = row[0]["bid_qty"]
-    is_late = row[0]["matched"] <= head[0]["depth_matched"]
+    is_late = row[0]["matched"] <= book[0]["depth_matched"]
     # A print strictly inside the displayed spread met hidden or improving orders only: it
     # is not flow that the displayed book, and we in it, could have met.
-    inside = head[0]["bid"] < price < head[0]["ask"]
+    inside = book[0]["bid"] < price < book[0]["ask"]
     passive = 0 if row[0]["side"] < 0 else 1
     for j in range(n):
         slot = slots[j : j + 1]
@@ -145,10 +141,7 @@ def observe_trade(head: Array, row: Array, slots: Array, n: int) -> int:
 
 @njit(cache=True, nogil=True)
 def observe_depth(
-    head: Array,
-    qty: Array,
-    far_key: Array,
-    far_qty: Array,
+    book: Array,
     kind: int,
     slots: Array,
     n: int,
@@ -162,7 +155,7 @@ def observe_depth(
         if s["active"] == 0 or s["remaining"] <= 0.0:
             continue
         if kind != TOUCH_CHANGED:
-            shown = level_qty_at(head, qty, far_key, far_qty, s["side"], s["tick"])
+            shown = level_qty_at(book, s["side"], s["tick"])
             before = s["front"]
             unexplained = s["shown"] - shown - s["traded"]
             s["front"] = max(
@@ -173,8 +166,8 @@ def observe_depth(
                 s["late_moved"] += before - s["front"]
             s["shown"] = shown
             s["traded"] = 0.0
-        if head[0]["distrust"] == TRUSTED:
-            crossed = head[0]["ask"] <= s["tick"] if s["side"] == 0 else head[0]["bid"] >= s["tick"]
+        if book[0]["distrust"] == TRUSTED:
+            crossed = book[0]["ask"] <= s["tick"] if s["side"] == 0 else book[0]["bid"] >= s["tick"]
             if crossed:
                 fill_slot(slots[j : j + 1], s["remaining"])
                 flags = FILLED
@@ -183,10 +176,7 @@ def observe_depth(
 
 @njit(cache=True, nogil=True)
 def observe_row(
-    head: Array,
-    qty: Array,
-    far_key: Array,
-    far_qty: Array,
+    book: Array,
     rows: Array,
     i: int,
     slots: Array,
@@ -199,7 +189,7 @@ def observe_row(
         return 0
     kind = rows[i]["kind"]
     if kind == TRADED:
-        return int(observe_trade(head, rows[i : i + 1], slots, n))
-    if kind in (BOOK_CHANGED, BOOK_RESET, TOUCH_CHANGED) and head[0]["synced"] == 1:
-        return int(observe_depth(head, qty, far_key, far_qty, kind, slots, n, model, power))
+        return int(observe_trade(book, rows[i : i + 1], slots, n))
+    if kind in (BOOK_CHANGED, BOOK_RESET, TOUCH_CHANGED) and book[0]["synced"] == 1:
+        return int(observe_depth(book, kind, slots, n, model, power))
     return 0

@@ -165,7 +165,7 @@ class Playbook:
             row[name] = value
         ticks = np.array([*bids, *asks], np.int64)
         quantities = np.array([*bids.values(), *asks.values()], np.float64)
-        return self.engine.learn(Tape(row, 1, ticks, quantities, b"", 0), 0)
+        return self.engine.learn(Tape(row, row.view(np.uint8), 1, ticks, quantities, b"", 0), 0)
 
     def reset(self, mid: int = MID, half: int = 5, quantity: float = 10.0) -> list[Decision]:
         self.learn(BOOK_RESET, *sides(mid, half, quantity))

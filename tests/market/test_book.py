@@ -24,7 +24,6 @@ from bot.market.book import NAMES, Book
 from bot.market.kernels import (
     CROSSED,
     ENVELOPE_NS_PER_NS,
-    FAR_LIVE_MAX,
     LOST,
     MOVED,
     ONE_SIDED,
@@ -33,20 +32,21 @@ from bot.market.kernels import (
     TRUST,
     TRUSTED,
     UNSYNCED,
-    WINDOW,
 )
+from bot.market.levels import FAR_LIVE_MAX, WINDOW
 
 S = 10**9
 MID = 5_000_000  # ticks, far from where the window can touch 0
 Levels = dict[int, float]
 
 _BOOK = Book()
+_PRISTINE = _BOOK.head.copy()
 
 
 def fresh() -> Book:
-    """An untouched book; its arrays are big, so one is wiped and used again."""
-    for array, new in zip(_BOOK.arrays, (Book().head, 0, 0, 0, 0), strict=True):
-        array[:] = new
+    """An untouched book; it is big, so one is wiped and used again."""
+    _BOOK.memory[:] = 0
+    _BOOK.head[:] = _PRISTINE
     return _BOOK
 
 
@@ -401,7 +401,7 @@ def test_an_older_ticker_is_ignored() -> None:
     touch(book, 15, MID + 1, 4.0, MID + 3, 6.0)
     touch(book, 14, MID, 1.0, MID + 9, 1.0)
     touch(book, 15, MID, 1.0, MID + 9, 1.0)
-    assert (book.read().tick_id, book.read().ask) == (15, MID + 3)
+    assert (book.read().ticker_id, book.read().ask) == (15, MID + 3)
 
 
 def test_an_equal_ticker_that_agrees() -> None:

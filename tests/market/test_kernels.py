@@ -12,7 +12,7 @@ from pathlib import Path
 from bot.domain.instrument import Instrument
 from bot.domain.tape import BOOK_CHANGED, BOOK_RESET, NOTHING, TOUCH_CHANGED
 from bot.market.book import Book
-from bot.market.kernels import WINDOW
+from bot.market.levels import WINDOW
 from bot.venues.binance.marketdata import MarketData
 
 ROOT = Path(__file__).resolve().parents[2]

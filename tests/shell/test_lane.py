@@ -38,12 +38,12 @@ class World:
     def __init__(self) -> None:
         self.book = Book()
         self.pristine = self.book.head.copy()
-        self.slots = np.zeros(8, SLOT)
+        self.memory = np.zeros(8 * SLOT.itemsize, np.uint8)
+        self.slots: Any = self.memory.view(SLOT)
 
     def wipe(self) -> "World":
+        self.book.memory[:] = 0
         self.book.head[:] = self.pristine
-        for array in self.book.arrays[1:]:
-            array[:] = 0
         self.slots[:] = np.zeros(8, SLOT)
         for j in range(6):
             side = j % 2
@@ -54,14 +54,14 @@ class World:
 
     def advance(self, tape: Rows, i: int, n: int, until: int, model: int) -> tuple[int, int, int]:
         i, frames, flags = advance(
-            *self.book.arrays,
-            tape.rows,
+            self.book.memory,
+            tape.rows.view(np.uint8),
             i,
             n,
             tape.ticks,
             tape.qtys,
             until,
-            self.slots,
+            self.memory,
             6,
             model,
             3.0,
@@ -69,9 +69,8 @@ class World:
         return int(i), int(frames), int(flags)
 
     def one_row(self, tape: Rows, i: int, model: int) -> int:
-        head, qty, _, *far = self.book.arrays
         flags = self.book.learn(tape.rows, i, tape.ticks, tape.qtys)
-        return flags | int(observe_row(head, qty, *far, tape.rows, i, self.slots, 6, model, 3.0))
+        return flags | int(observe_row(self.book.record, tape.rows, i, self.slots, 6, model, 3.0))
 
     def state(self) -> tuple[Any, ...]:
         return (

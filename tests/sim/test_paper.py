@@ -36,15 +36,10 @@ _BOOK = Book()
 
 
 def fresh_book() -> Book:
-    """An untouched book; its arrays are big, so one is wiped and used again."""
-    book = Book.__new__(Book)
-    book.head = np.zeros(1, _BOOK.head.dtype)
-    for name in ("distrust", "envelope", "fair_weight", "base"):
-        book.head[name] = PRISTINE[name]
-    for array in _BOOK.arrays[1:]:
-        array[:] = 0
-    book.arrays = (book.head, *_BOOK.arrays[1:])
-    return book
+    """An untouched book; it is big, so one is wiped and used again."""
+    _BOOK.memory[:] = 0
+    _BOOK.head[:] = PRISTINE
+    return _BOOK
 
 
 PRISTINE = _BOOK.head.copy()
@@ -95,10 +90,9 @@ class Stage:
         ticks = np.array([*bids, *asks, 0], np.int64)
         qtys = np.array([*bids.values(), *asks.values(), 0.0])
         self.book.learn(row, 0, ticks, qtys)
-        head, qty, _, *far = self.book.arrays
         paper = self.paper
         flags = observe_row(
-            head, qty, *far, row, 0, paper.slots, paper.n_slots, paper.model, paper.power
+            self.book.record, row, 0, paper.slots, paper.n_slots, paper.model, paper.power
         )
         if flags & FILLED:
             paper.collect(now)
@@ -532,12 +526,12 @@ def test_n_slots_covers_the_last_resting_order() -> None:
 def test_the_book_is_never_written() -> None:
     stage = Stage()
     stage.perform(ZERO, "book", ["100:1", "/", "102:1"])
-    before = [array.tobytes() for array in stage.book.arrays]
+    before = stage.book.memory.tobytes()
     stage.perform(ZERO, "place", ["a", "buy", "101:1"])
     stage.perform(ZERO, "cancel", ["a"])
     stage.until(NEVER - 1)
     assert len(stage.reports) == 2
-    assert [array.tobytes() for array in stage.book.arrays] == before
+    assert stage.book.memory.tobytes() == before
 
 
 # --- Any session ---------------------------------------------------------------------------

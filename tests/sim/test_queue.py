@@ -18,8 +18,10 @@ from bot.domain.tape import (
     TRADED,
 )
 from bot.domain.units import Side
-from bot.market import kernels
-from bot.market.kernels import CROSSED, FAR_SLOTS, HEAD, TRUSTED, WINDOW
+from bot.market import levels
+from bot.market.book import Book
+from bot.market.kernels import CROSSED, TRUSTED
+from bot.market.levels import HEAD
 from bot.sim import queue
 from bot.sim.queue import (
     FILLED,
@@ -36,8 +38,7 @@ MODELS = [RISK_AVERSE, POWER1, POWER2, POWER3, LOG1, LOG2]
 POWER = {POWER1: 2.0, POWER2: 2.0, POWER3: 3.0}
 BID, ASK = 0, 1
 
-_QTY = np.zeros((2, WINDOW))
-_FAR = (np.zeros(FAR_SLOTS, np.int64), np.zeros(FAR_SLOTS))
+_BOOK = Book()
 
 
 class Level:
@@ -48,8 +49,9 @@ class Level:
     """
 
     def __init__(self, model: int = RISK_AVERSE, bid: int = 99, ask: int = 101) -> None:
-        self.head = np.zeros(1, HEAD)
-        self.qty = _QTY
+        _BOOK.memory[: HEAD.itemsize] = 0
+        self.head = _BOOK.head
+        self.qty = _BOOK.record[0]["qty"]
         self.qty[:, :256] = 0.0
         self.slots = np.zeros(8, SLOT)
         self.n = 0
@@ -100,9 +102,7 @@ class Level:
         for name, value in fields.items():
             row[name] = value
         return self.observe(
-            self.head,
-            self.qty,
-            *_FAR,
+            _BOOK.record,
             row,
             0,
             self.slots,
@@ -478,7 +478,7 @@ def plain(module: Any, **names: Any) -> dict[str, Any]:
     return own
 
 
-PLAIN = plain(queue, level_qty_at=plain(kernels)["level_qty_at"])
+PLAIN = plain(queue, level_qty_at=plain(levels)["level_qty_at"])
 
 
 @given(st.sampled_from(MODELS), STEPS)

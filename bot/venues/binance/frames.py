@@ -12,14 +12,17 @@ from typing import Any, Final
 from numba import njit
 from numpy.typing import NDArray
 
-from bot.domain.tape import BOOK_CHANGED, BOOK_RESET, NOTHING, TOUCH_CHANGED, TRADED
+from bot.domain.tape import BOOK_CHANGED, BOOK_RESET, NOTHING, ROW, TOUCH_CHANGED, TRADED
 from bot.venues.binance.text import (
     COLON,
     COMMA,
     LEFT,
+    NEWLINE,
     OPEN,
     QUOTE,
     RIGHT,
+    SPACE,
+    line_end,
     nanoseconds,
     read_flag,
     read_integer,
@@ -39,6 +42,7 @@ UNREADABLE_DEPTH: Final = 3  # unreadable, and it was a depth frame: the chain i
 OLD_DELTA: Final = 4
 OTHER_DIALECT: Final = 5  # depth of a market with the other chain rule
 REASONS: Final = 6
+FIRST_REASON: Final = 8  # counts[:8] are frames by kind, counts[8:] by reason
 
 # Why `decode_lines` came back before the end of its input.
 DONE: Final = 0
@@ -105,7 +109,7 @@ Array = NDArray[Any]
 
 
 @njit(cache=True, nogil=True)
-def is_depth_text(buf: Array, at: int, end: int) -> bool:
+def is_depth_text(buf: bytes, at: int, end: int) -> bool:
     """Whether an unreadable frame calls itself a depth frame near its start."""
     stop = min(end, at + 120) - 5
     for i in range(at, stop):
@@ -121,7 +125,7 @@ def is_depth_text(buf: Array, at: int, end: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def read_number(buf: Array, at: int, end: int, row: Array, key: int, event: int) -> tuple[int, int]:
+def read_number(buf: bytes, at: int, end: int, row: Array, key: int, event: int) -> tuple[int, int]:
     """An id or a time into the row: (its bit or 0 for another key, offset or -1)."""
     r = row[0]
     if key in (K_TIME, K_MATCHED):
@@ -154,7 +158,7 @@ def read_number(buf: Array, at: int, end: int, row: Array, key: int, event: int)
 
 @njit(cache=True, nogil=True)
 def read_value(
-    buf: Array, at: int, end: int, row: Array, key: int, event: int, tick_units: int
+    buf: bytes, at: int, end: int, row: Array, key: int, event: int, tick_units: int
 ) -> tuple[int, int]:
     """A ticker's or a trade's value into the row: (its bit or 0 for another key, offset or -1)."""
     if event == W_TRADE:
@@ -179,7 +183,7 @@ def read_value(
 
 @njit(cache=True, nogil=True)
 def read_trade_value(
-    buf: Array, at: int, end: int, row: Array, key: int, tick_units: int
+    buf: bytes, at: int, end: int, row: Array, key: int, tick_units: int
 ) -> tuple[int, int]:
     """A trade's value into the row: (its bit or 0 for another key, offset or -1)."""
     r = row[0]
@@ -202,7 +206,7 @@ def read_trade_value(
 
 
 @njit(cache=True, nogil=True)
-def read_symbol(buf: Array, at: int, end: int, symbol: Array) -> tuple[int, int]:
+def read_symbol(buf: bytes, at: int, end: int, symbol: Array) -> tuple[int, int]:
     """Whether the string is another symbol than ours: (0 or FOREIGN, offset or -1)."""
     start = at + 1
     _, at = read_word(buf, at, end)
@@ -218,7 +222,7 @@ def read_symbol(buf: Array, at: int, end: int, symbol: Array) -> tuple[int, int]
 
 @njit(cache=True, nogil=True)
 def read_fields(
-    buf: Array,
+    buf: bytes,
     at: int,
     end: int,
     row: Array,
@@ -279,7 +283,7 @@ def read_fields(
 
 
 @njit(cache=True, nogil=True)
-def behind_envelope(buf: Array, at: int, end: int) -> int:
+def behind_envelope(buf: bytes, at: int, end: int) -> int:
     """Offset of the event in `{"stream":"…","data":{…}}`, -1 where there is no envelope."""
     if at + 10 >= end or buf[at] != LEFT or buf[at + 1] != QUOTE:
         return -1
@@ -330,7 +334,7 @@ def classify(row: Array, event: int, has: int) -> None:
 
 @njit(cache=True, nogil=True)
 def decode_frame(
-    buf: Array,
+    buf: bytes,
     at: int,
     end: int,
     row: Array,
@@ -339,11 +343,12 @@ def decode_frame(
     ticks: Array,
     qtys: Array,
     n: int,
-) -> int:
-    """One frame buf[at:end] into row[0] and its levels behind `n`; returns the new n.
+) -> tuple[int, int]:
+    """The frame from `at` to its newline into row[0]: (the new n, offset of the newline or -1).
 
-    `recv` is the caller's. Depth is left as BOOK_CHANGED and a snapshot as BOOK_RESET,
-    neither yet admitted.
+    Its levels go behind `n`. A newline stands at `end`, the frame's own one there or before;
+    or the text ends there with a brace. `recv` is the caller's. Depth is left as
+    BOOK_CHANGED and a snapshot as BOOK_RESET, neither yet admitted.
     """
     r = row[0]
     r["kind"] = NOTHING
@@ -363,29 +368,84 @@ def decode_frame(
     r["frame_end"] = 1
     inner = behind_envelope(buf, at, end)
     last = at if inner < 0 else inner
-    event = 0
-    has = 0
-    behind = n
-    if last < end and buf[last] == LEFT:
-        event, has, behind, last = read_fields(
-            buf, last, end, row, symbol, tick_units, ticks, qtys, n
-        )
-        if last >= 0 and inner >= 0:
-            last = last + 1 if last < end and buf[last] == RIGHT else -1
-    if last != end or last == at:
-        r["side"] = UNREADABLE_DEPTH if is_depth_text(buf, at, end) else UNREADABLE
-        return n
+    if last >= end or buf[last] != LEFT:
+        return n, -1
+    event, has, behind, last = read_fields(buf, last, end, row, symbol, tick_units, ticks, qtys, n)
+    if last >= 0 and inner >= 0:
+        last = last + 1 if last < end and buf[last] == RIGHT else -1
+    if last < 0 or (last < len(buf) and buf[last] != NEWLINE):
+        return n, -1
     if r["matched"] == 0:
         r["matched"] = r["exch"]
     classify(row, event, has)
-    return behind if r["kind"] in (BOOK_CHANGED, BOOK_RESET) else n
+    return behind if r["kind"] in (BOOK_CHANGED, BOOK_RESET) else n, last
+
+
+@njit(cache=True, nogil=True)
+def settle(row: Array, chain: Array, counts: Array, recv: int) -> tuple[bool, int]:
+    """Count a decoded row and admit it if it is a delta of a synced book.
+
+    Whether it needs more than that (LOOK), and the last receive time, without that of a row
+    to look at.
+    """
+    r = row[0]
+    kind = r["kind"]
+    if kind == NOTHING:
+        counts[FIRST_REASON + r["side"]] += 1
+    else:
+        counts[kind] += 1
+    if r["recv"] < recv - JUMP_BACK_NS:
+        return True, recv
+    if kind == BOOK_CHANGED:
+        if chain[SYNCED] == 0:
+            return True, recv
+        verdict = admit(chain, r["first_id"], r["last_id"], r["prev_id"])
+        if verdict == OLD:
+            r["kind"] = NOTHING
+            r["side"] = OLD_DELTA
+            counts[FIRST_REASON + OLD_DELTA] += 1
+        if verdict == GAP or (verdict == OLD and chain[OLD_RUN] == 0):
+            return True, recv
+    elif kind == BOOK_RESET or (kind == NOTHING and r["side"] == UNREADABLE_DEPTH):
+        return True, recv
+    return False, max(recv, r["recv"])
+
+
+@njit(cache=True, nogil=True)
+def decode_one(
+    frame: bytes,
+    received: int,
+    row_memory: Array,
+    ticks: Array,
+    qtys: Array,
+    symbol: Array,
+    tick_units: int,
+    chain: Array,
+    counts: Array,
+    recv: int,
+) -> tuple[bool, int]:
+    """One frame that ends with `}`, received at `received` ns, into the first row: `settle`.
+
+    The brace at its end stops every loop that a line's newline stops.
+    """
+    row = row_memory.view(ROW)[:1]
+    r = row[0]
+    end = len(frame)
+    r["recv"] = received
+    room = len(ticks) // 2  # as much as on a tape of many
+    _, last = decode_frame(frame, 0, end, row, symbol, tick_units, ticks[:room], qtys, 0)
+    if last < 0:
+        r["kind"] = NOTHING
+        r["side"] = UNREADABLE_DEPTH if is_depth_text(frame, 0, end) else UNREADABLE
+    r["text_end"] = len(frame)
+    return settle(row, chain, counts, recv)
 
 
 @njit(cache=True, nogil=True)
 def decode_lines(
-    buf: Array,
+    buf: bytes,
     at: int,
-    rows: Array,
+    row_memory: Array,
     ticks: Array,
     qtys: Array,
     symbol: Array,
@@ -396,58 +456,40 @@ def decode_lines(
 ) -> tuple[int, int, int, int]:
     """Capture lines from `at` into rows: (rows written, new offset, DONE|FULL|LOOK, recv).
 
-    A line is `<receive time> <frame>` and ends with a newline. Deltas of a synced book are
-    admitted here; a row that needs more than that is the last one (LOOK). `recv` is the
-    last receive time so far, without that of a LOOK row; `counts` is indexed by kind, then by
-    reason.
+    A line is `<receive time> <frame>` and ends with a newline, the last one too. Deltas of a
+    synced book are admitted here; a row that needs more than that is the last one (LOOK).
+    `row_memory` is ROWs as bytes. `recv` is the last receive time so far, without that of a
+    LOOK row; `counts` is indexed by kind, then by reason.
     """
-    end = len(buf)
+    rows = row_memory.view(ROW)
+    end = len(buf) - 1
+    room = len(ticks) // 2  # of one frame, wherever on the tape it lands
     n = 0
     used = 0
-    while at < end:
-        if n == len(rows):
+    while at <= end:
+        if n == len(rows) or used > room:
             return n, at, FULL, recv
-        stop = at
-        while stop < end and buf[stop] != 10:
-            stop += 1
-        # A level takes at least ten bytes of text: what may not fit waits for an empty tape.
-        if n > 0 and used + (stop - at) // 10 > len(ticks):
-            return n, at, FULL, recv
-        stamp, behind = read_integer(buf, at, min(stop, at + 20))
+        stamp, behind = read_integer(buf, at, end)
         row = rows[n : n + 1]
         r = row[0]
         stamp = nanoseconds(stamp)
-        if behind > 0 and behind < stop and buf[behind] == 32 and stamp >= 0:
+        if behind > 0 and buf[behind] == SPACE and stamp >= 0:
             r["recv"] = stamp
-            used = decode_frame(buf, behind + 1, stop, row, symbol, tick_units, ticks, qtys, used)
+            behind += 1
         else:
-            used = decode_frame(buf, stop, stop, row, symbol, tick_units, ticks, qtys, used)
             r["recv"] = recv
-        at = min(stop + 1, end)
+            behind = end  # an empty frame
+        used, stop = decode_frame(
+            buf, behind, end, row, symbol, tick_units, ticks[: used + room], qtys, used
+        )
+        if stop < 0:
+            stop = line_end(buf, at, end)
+            r["kind"] = NOTHING
+            r["side"] = UNREADABLE_DEPTH if is_depth_text(buf, behind, stop) else UNREADABLE
+        at = stop + 1
         r["text_end"] = at
         n += 1
-        kind = r["kind"]
-        if kind == NOTHING:
-            counts[8 + r["side"]] += 1
-        else:
-            counts[kind] += 1
-        before = recv
-        if r["recv"] < recv - JUMP_BACK_NS:
-            return n, at, LOOK, before
-        if r["recv"] > recv:
-            recv = r["recv"]
-        if kind == BOOK_CHANGED:
-            if chain[SYNCED] == 0:
-                return n, at, LOOK, before
-            verdict = admit(chain, r["first_id"], r["last_id"], r["prev_id"])
-            if verdict == OLD:
-                r["kind"] = NOTHING
-                r["side"] = OLD_DELTA
-                counts[8 + OLD_DELTA] += 1
-                if chain[OLD_RUN] == 0:
-                    return n, at, LOOK, before
-            elif verdict == GAP:
-                return n, at, LOOK, before
-        elif kind == BOOK_RESET or (kind == NOTHING and r["side"] == UNREADABLE_DEPTH):
-            return n, at, LOOK, before
+        look, recv = settle(row, chain, counts, recv)
+        if look:
+            return n, at, LOOK, recv
     return n, at, DONE, recv

@@ -5,7 +5,7 @@ can learn as they are: deltas in sequence, a snapshot followed by the deltas buf
 it, and BOOK_LOST where the chain broke. A tape is overwritten by the next one.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from bot.domain.tape import (
     Tape,
 )
 from bot.venues.binance.frames import (
+    FIRST_REASON,
     FOREIGN,
     FULL,
     JUMP_BACK_NS,
@@ -39,6 +40,7 @@ from bot.venues.binance.frames import (
     UNREADABLE,
     UNREADABLE_DEPTH,
     decode_lines,
+    decode_one,
 )
 from bot.venues.binance.text import PRICE_DECIMALS
 from bot.venues.booksync import FUTURES, RULE, SPOT, BookSync, Delta, Splice
@@ -52,12 +54,12 @@ COUNT_NAMES: Final = {
     BOOK_CHANGED: "depth_updates",
     TOUCH_CHANGED: "book_tickers",
     TRADED: "trades",
-    8 + OTHER_EVENT: "other_events",
-    8 + FOREIGN: "foreign",
-    8 + UNREADABLE: "unreadable",
-    8 + UNREADABLE_DEPTH: "unreadable_depth",
-    8 + OLD_DELTA: "old_deltas",
-    8 + OTHER_DIALECT: "other_dialect",
+    FIRST_REASON + OTHER_EVENT: "other_events",
+    FIRST_REASON + FOREIGN: "foreign",
+    FIRST_REASON + UNREADABLE: "unreadable",
+    FIRST_REASON + UNREADABLE_DEPTH: "unreadable_depth",
+    FIRST_REASON + OLD_DELTA: "old_deltas",
+    FIRST_REASON + OTHER_DIALECT: "other_dialect",
 }
 
 
@@ -68,11 +70,14 @@ class MarketData:
     """
 
     __slots__ = (
+        "_alone",
         "_counts",
+        "_memory",
         "_qtys",
         "_recv",
         "_rows",
         "_symbol",
+        "_tape",
         "_tick_units",
         "_ticks",
         "frames",
@@ -91,22 +96,25 @@ class MarketData:
         self.frames = 0
         self._tick_units = int(units)
         self._symbol = np.frombuffer(instrument.symbol.encode(), np.uint8)
-        self._rows: NDArray[Any] = np.zeros(ROWS_MAX, ROW)
+        self._memory = np.zeros(ROWS_MAX * ROW.itemsize, np.uint8)
+        self._rows: NDArray[Any] = self._memory.view(ROW)
         self._ticks = np.zeros(LEVELS_MAX, np.int64)
         self._qtys = np.zeros(LEVELS_MAX)
-        self._counts = np.zeros(8 + REASONS, np.int64)
+        self._tape = Tape(self._rows, self._memory, 1, self._ticks, self._qtys, b"", 0)
+        self._alone = (self._tape,)
+        self._counts = np.zeros(FIRST_REASON + REASONS, np.int64)
         self._recv = 0
 
     def read(self, chunk: bytes) -> Iterator[Tape]:
-        """The events of whole capture lines, in order."""
-        text = np.frombuffer(chunk, np.uint8)
+        """The events of whole capture lines, each with its newline, in order."""
+        assert chunk.endswith(b"\n") or not chunk
         at = 0
         while at < len(chunk):
             start = at
             n, at, why, recv = decode_lines(
-                text,
+                chunk,
                 at,
-                self._rows,
+                self._memory,
                 self._ticks,
                 self._qtys,
                 self._symbol,
@@ -120,14 +128,34 @@ class MarketData:
             assert n > 0 or why != FULL
             if n > look:
                 self._recv = recv
-                yield Tape(self._rows, n - look, self._ticks, self._qtys, chunk, start)
+                yield Tape(
+                    self._rows, self._memory, n - look, self._ticks, self._qtys, chunk, start
+                )
             if look:
                 before = start if n == 1 else int(self._rows[n - 2]["text_end"])
                 yield self._look(self._rows[n - 1 : n].copy(), chunk, before)
 
-    def receive(self, recv: int, frame: bytes) -> Iterator[Tape]:
-        """The events of one live frame; newlines cannot stand in one."""
-        return self.read(b"%d %b\n" % (recv, frame.replace(b"\n", b" ")))
+    def receive(self, recv: int, frame: bytes) -> Iterable[Tape]:
+        """The events of one live frame, received at `recv` ns; the tapes' texts are empty."""
+        if not frame.endswith(b"}"):  # unreadable, but it may have been a depth frame
+            return self.read(b"%d %b\n" % (recv, frame.replace(b"\n", b" ")))
+        look, seen = decode_one(
+            frame,
+            recv,
+            self._memory,
+            self._ticks,
+            self._qtys,
+            self._symbol,
+            self._tick_units,
+            self.sync.chain,
+            self._counts,
+            self._recv,
+        )
+        self.frames += 1
+        if look:
+            return (self._look(self._rows[:1].copy(), b"", 0),)
+        self._recv = seen
+        return self._alone
 
     def resync(self, recv: int) -> Tape:
         """The engine distrusts the book: begin anew; the tape holds one BOOK_LOST."""
@@ -143,7 +171,7 @@ class MarketData:
             if row["frame_end"] == 1:
                 self.frames -= 1
                 kind = int(row["kind"])
-                self._counts[8 + int(row["side"]) if kind == NOTHING else kind] -= 1
+                self._counts[FIRST_REASON + int(row["side"]) if kind == NOTHING else kind] -= 1
 
     def _look(self, row: NDArray[Any], chunk: bytes, start: int) -> Tape:
         """What a row means that the compiled loop does not judge."""
@@ -162,7 +190,7 @@ class MarketData:
             self.sync.lose()
         futures = self.sync.chain[RULE] == FUTURES
         if kind == BOOK_CHANGED and (row[0]["prev_id"] < 0) == futures:
-            self._counts[8 + OTHER_DIALECT] += 1
+            self._counts[FIRST_REASON + OTHER_DIALECT] += 1
             kind = NOTHING
         splice = None
         if kind == BOOK_CHANGED:
@@ -186,7 +214,7 @@ class MarketData:
         quiet = row.copy()
         if kind != BOOK_CHANGED:
             quiet["kind"] = NOTHING
-        return Tape(quiet, 1, self._ticks, self._qtys, chunk, start)
+        return Tape(quiet, quiet.view(np.uint8), 1, self._ticks, self._qtys, chunk, start)
 
     def _levels(self, row: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         lo = int(row[0]["lo"])
@@ -198,7 +226,7 @@ class MarketData:
         row["exch"] = 0
         row["side"] = cause
         row["frame_end"] = 1
-        return Tape(row, 1, self._ticks, self._qtys, chunk, start)
+        return Tape(row, row.view(np.uint8), 1, self._ticks, self._qtys, chunk, start)
 
     def _spliced(self, splice: Splice, last: NDArray[Any], chunk: bytes, start: int) -> Tape:
         """The snapshot and its deltas as one frame's rows, at the receive time of the last."""
@@ -212,7 +240,7 @@ class MarketData:
         rows[-1]["frame_end"] = 1
         ticks = np.concatenate([body[1] for body in bodies])
         qtys = np.concatenate([body[2] for body in bodies])
-        return Tape(rows, len(rows), ticks, qtys, chunk, start)
+        return Tape(rows, rows.view(np.uint8), len(rows), ticks, qtys, chunk, start)
 
     def counts(self) -> dict[str, int]:
         """How many frames of each kind came so far."""

@@ -33,7 +33,8 @@ INT64 = 2**63
 
 Event = tuple[Any, ...]
 
-ROWS = np.zeros(4_096, ROW)
+ROWS: Any = np.zeros(4_096, ROW)
+MEMORY = ROWS.view(np.uint8)
 TICKS = np.zeros(1 << 16, np.int64)
 QTYS = np.zeros(1 << 16)
 
@@ -50,15 +51,14 @@ class Kernel:
     def read(self, text: bytes) -> list[tuple[Event | None, int]]:
         """What each line held and, for nothing, why."""
         chain = np.zeros(CHAIN_FIELDS, np.int64)
-        buf = np.frombuffer(text, np.uint8)
         found: list[tuple[Event | None, int]] = []
         self.recv = []
         at = 0
         while at < len(text):
             n, at, why, _ = decode_lines(
-                buf,
+                text,
                 at,
-                ROWS,
+                MEMORY,
                 TICKS,
                 QTYS,
                 self.symbol,

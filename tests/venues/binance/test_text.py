@@ -29,7 +29,7 @@ EXACT_MAX = 2**53
 
 # The same functions as plain Python, calling each other as plain Python.
 PLAIN: dict[str, Any] = dict(vars(text))
-for reader in (*READERS, "read_long_decimal"):
+for reader in (*READERS, "read_long_decimal", "read_fixed", "read_level"):
     PLAIN[reader] = FunctionType(getattr(text, reader).py_func.__code__, PLAIN, reader)
 
 
@@ -51,8 +51,11 @@ def call(name: str, data: bytes, end: int | None = None, at: int = 0, room: int 
     `read_levels` answers with the levels instead of how many there are.
     """
     end = len(data) if end is None else end
-    got = _run(getattr(text, name), name, np.frombuffer(data, np.uint8), at, end, room)
-    assert got == _run(PLAIN[name], name, Guarded(data, end), at, end, room)
+    # Levels are read up to a newline, everything else up to the end alone.
+    data = data[:end] + b"\n" if name == "read_levels" else data
+    limit = end + 1 if name == "read_levels" else end
+    got = _run(getattr(text, name), name, data, at, end, room)
+    assert got == _run(PLAIN[name], name, Guarded(data, limit), at, end, room)
     return got
 
 
@@ -290,9 +293,9 @@ def test_levels_stop_where_the_room_ends() -> None:
 
 
 def test_levels_are_appended() -> None:
-    buf = np.frombuffer(b'[["7.2","1"]]', np.uint8)
+    buf = b'[["7.2","1"]]\n'
     ticks, qtys = np.array([5, 0]), np.array([0.5, 0.0])
-    assert text.read_levels(buf, 0, len(buf), TICK, ticks, qtys, 1) == (2, len(buf))
+    assert text.read_levels(buf, 0, len(buf) - 1, TICK, ticks, qtys, 1) == (2, len(buf) - 1)
     assert ticks.tolist() == [5, 72]
     assert qtys.tolist() == [0.5, 1.0]
 
