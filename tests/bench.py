@@ -36,6 +36,7 @@ from bot.ops.summary import Summary  # noqa: E402
 from bot.shell.lane import advance  # noqa: E402
 from bot.shell.pump import Pump  # noqa: E402
 from bot.sim.paper import NEVER  # noqa: E402
+from bot.sim.queue import RISK_AVERSE, SLOT  # noqa: E402
 from bot.venues.binance.marketdata import MarketData  # noqa: E402
 
 CONFIG: Final = ROOT / "config" / "paper-binance-usdm.yaml"
@@ -53,6 +54,8 @@ AIMS: Final = {
     "rss_mb": "≤ 300",
 }
 UNITS: Final = {"replay_frames_per_s": "frames/s", "rss_mb": "MB"}  # the others: microseconds
+
+NO_SLOTS: Final = np.zeros(SLOT.itemsize, np.uint8)
 
 clock = time.perf_counter_ns
 
@@ -96,17 +99,18 @@ class OurBook:
     def __init__(self, loaded: Loaded, depth: Depth) -> None:
         self._codec = MarketData(loaded.instrument)
         self._book = Book()
+        self._best_bid, self._best_ask = (self._book.head[f"best_{s}"] for s in ("bid", "ask"))
         for frame in depth.before:
             self.update(frame)
 
     def update(self, frame: Frame) -> tuple[int, int]:
         """Learn one frame; best bid and ask in ticks."""
-        book = self._book
         for tape in self._codec.receive(frame.recv, frame.raw):
-            for i in range(tape.n):
-                book.learn(tape.rows, i, tape.ticks, tape.qtys)
-        head = book.head[0]
-        return head["best_bid"], head["best_ask"]
+            advance(
+                self._book.memory, tape.memory, 0, tape.n, tape.ticks, tape.qtys, NEVER,
+                NO_SLOTS, 0, RISK_AVERSE, 3.0,
+            )  # fmt: skip
+        return self._best_bid[0], self._best_ask[0]
 
 
 class PeerBook:
