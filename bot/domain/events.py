@@ -63,5 +63,24 @@ class Rearmed(msgspec.Struct, frozen=True, gc=False, tag=True):
     reason: str
 
 
+class FeedOpened(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A market-data connection delivers from now on; what it said before `at` is unknown."""
+
+    at: int
+    connection: str
+
+
+class FeedLost(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Market data is missing from `at` on: no book built before it can be trusted.
+
+    `connection` is empty where the data was dropped by ourselves.
+    """
+
+    at: int
+    cause: str
+    connection: str = ""
+
+
 OwnEvent = OrderOpened | OrderRejected | OrderCancelled | CancelRejected | OutcomeLost | Filled
 Event = OwnEvent | Rearmed
+FeedEvent = FeedOpened | FeedLost  # of the market's connections; the engine learns them as rows

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 import bot.domain
 from bot.domain import decisions, events, tape
 from bot.domain.decisions import Decision
-from bot.domain.events import Event
+from bot.domain.events import Event, FeedEvent
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
+
+Facts = Event | FeedEvent
 
 int64 = st.integers(-(2**63), 2**63 - 1)
 st.register_type_strategy(int, int64)  # MessagePack integers; every count and time fits
@@ -51,9 +53,9 @@ def test_every_struct_is_frozen(struct):
 st.register_type_strategy(float, st.floats(allow_nan=False, allow_infinity=False))
 
 
-@given(st.data(), st.sampled_from(sorted(members(Event) | members(Decision), key=str)))
+@given(st.data(), st.sampled_from(sorted(members(Facts) | members(Decision), key=str)))
 def test_a_fact_survives_bytes_and_cannot_change(data, struct):
-    union = Event if struct in members(Event) else Decision
+    union = Facts if struct in members(Facts) else Decision
     fact = data.draw(st.builds(struct))
     for codec in (msgspec.msgpack, msgspec.json):
         again = codec.decode(codec.encode(fact), type=union)
@@ -63,13 +65,13 @@ def test_a_fact_survives_bytes_and_cannot_change(data, struct):
         setattr(fact, struct.__struct_fields__[0], None)
 
 
-@pytest.mark.parametrize(("module", "union"), [(events, Event), (decisions, Decision)])
+@pytest.mark.parametrize(("module", "union"), [(events, Facts), (decisions, Decision)])
 def test_unions_name_every_member(module, union):
     assert {s for s in structs() if s.__module__ == module.__name__} == members(union)
 
 
 def test_tags_are_unique_over_events_and_decisions():
-    tags = [struct.__struct_config__.tag for struct in members(Event) | members(Decision)]
+    tags = [struct.__struct_config__.tag for struct in members(Facts) | members(Decision)]
     assert len(tags) == len(set(tags))
 
 
