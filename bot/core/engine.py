@@ -76,6 +76,7 @@ class Engine:
         self._wrong_since: int | None = None  # a synced book that must not be quoted from
         self._resync_asked = False
         self._reservation = 0.0
+        self._half_spread = 0.0
 
     def _base_g(self) -> float:
         """gamma / k of the frozen base: given, or calibrated to q_soft (MODEL 2.3), in bp."""
@@ -258,6 +259,7 @@ class Engine:
         least = (quote.adverse_bp + quote.safety_bp) * BPS + self._maker_rate
         bp = fair * BPS
         self._reservation = fair - q * terms.skew
+        self._half_spread = terms.half
         targets = ladder(
             self._rules,
             terms,
@@ -316,11 +318,14 @@ class Engine:
         """The exact mid of the last trusted touch, in quote currency."""
         return self._touch(self.book.read()) * self._instrument.tick / 2
 
-    def view(self) -> View:
-        """A frozen snapshot for eyes."""
+    def view(self, levels: int = 0) -> View:
+        """A frozen snapshot for eyes, with so many levels of the book a side."""
         h = self.book.read()
         orders = [*self.orders.working(Side.BUY), *self.orders.working(Side.SELL)]
         mode = self.breakers.mode
+        # gamma = g k; k is per bp of the fair price, which is in ticks here (MODEL 5.2).
+        price = h.fair * self._tick
+        base_gamma = self._g0 * self._params.quote.k_per_bp / (price * BPS) if price > 0.0 else 0.0
         return View(
             now=self._now,
             trusted=h.distrust == TRUSTED,
@@ -331,9 +336,17 @@ class Engine:
             ask_tick=h.ask,
             fair_ticks=h.fair,
             sigma_bp=self.volatility.sigma,
+            sigma_fast_bp=self.volatility.fast,
+            sigma_slow_bp=self.volatility.slow,
+            base_gamma=base_gamma,
+            gamma=base_gamma * self.valve.multiplier,
             gamma_multiplier=self.valve.multiplier,
+            age_ns=h.age,
             reservation_ticks=self._reservation,
+            half_spread_ticks=self._half_spread,
             position_lots=self.ledger.position_lots,
+            bids=self.book.top(0, levels),
+            asks=self.book.top(1, levels),
             orders=tuple(
                 OrderView(o.order_id, o.side, o.tick, o.lots, o.filled_lots, o.state.name)
                 for o in orders

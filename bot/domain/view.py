@@ -32,7 +32,13 @@ class PnlView(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """The engine at one moment."""
+    """The engine at one moment.
+
+    Prices are ticks, displayed quantities base currency, sigmas bp per square root of a
+    second. `gamma` is risk aversion in 1 / (quote currency x unit), `base_gamma` what it is
+    in a calm market; `age_ns` is the lag of the feed above its usual one. `bids` and `asks` are the
+    book's first levels, best first, from depth alone.
+    """
 
     now: int
     trusted: bool
@@ -43,8 +49,16 @@ class View(msgspec.Struct, frozen=True):
     ask_tick: int
     fair_ticks: float
     sigma_bp: float
+    sigma_fast_bp: float
+    sigma_slow_bp: float
+    base_gamma: float
+    gamma: float
     gamma_multiplier: float
+    age_ns: int
     reservation_ticks: float
+    half_spread_ticks: float
     position_lots: int
+    bids: tuple[tuple[int, float], ...]
+    asks: tuple[tuple[int, float], ...]
     orders: tuple[OrderView, ...]
     pnl: PnlView

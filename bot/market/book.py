@@ -17,7 +17,7 @@ from bot.market.kernels import (
     TRUSTED,
     UNSYNCED,
 )
-from bot.market.levels import BOOK, HEAD, WINDOW
+from bot.market.levels import BOOK, HEAD, WINDOW, best_above, best_below
 
 NAMES = {
     TRUSTED: "",
@@ -117,6 +117,20 @@ class Book:
     def quantity(self, side: int, tick: int) -> float:
         """Displayed quantity at `tick` from depth alone; side 0 is bids, 1 asks."""
         return float(kernels.quantity_at(self.memory, side, tick))
+
+    def top(self, side: int, n: int) -> tuple[tuple[int, float], ...]:
+        """The first `n` levels of a side, best first, as (tick, quantity), from depth alone."""
+        found: list[tuple[int, float]] = []
+        tick = int(self.head[0]["best_bid" if side == 0 else "best_ask"])
+        while tick != 0 and len(found) < n:
+            found.append((tick, self.quantity(side, tick)))
+            next_tick = (
+                best_below(self.record, tick - 1)
+                if side == 0
+                else best_above(self.record, tick + 1)
+            )
+            tick = int(next_tick)
+        return tuple(found)
 
     def levels(self, side: int) -> dict[int, float]:
         """Every level of a side, ticks to quantity, also those outside the window."""

@@ -524,3 +524,13 @@ def test_repr() -> None:
         book = simple()
         learn(book, BOOK_LOST, 0, side=cause)
         assert repr(book).startswith(f"<Book {name} ")
+
+
+def test_top_is_the_first_levels_of_a_side() -> None:
+    book = fresh()
+    bids = {MID - offset: float(offset) for offset in (1, 2, 5, 9)}
+    asks = {MID + offset: float(offset) for offset in (1, 3, 4)} | {MID + WINDOW: 7.0}
+    learn(book, BOOK_RESET, 1, bids, asks)
+    assert book.top(0, 3) == ((MID - 1, 1.0), (MID - 2, 2.0), (MID - 5, 5.0))
+    assert book.top(1, 9) == tuple(sorted(asks.items()))
+    assert book.top(1, 0) == ()
