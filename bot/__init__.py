@@ -19,6 +19,7 @@ KERNELS = (
     "sim/queue.py",
     "venues/booksync.py",
     "venues/binance/frames.py",
+    "venues/binance/lines.py",
     "venues/binance/text.py",
 )
 

@@ -16,7 +16,7 @@ from zlib import crc32
 import msgspec
 
 from bot.domain.decisions import Decision
-from bot.domain.events import Event
+from bot.domain.events import Event, FeedEvent
 from bot.domain.instrument import Fees, Instrument
 from bot.domain.params import Params
 from bot.journal.capture import JournalError
@@ -47,10 +47,10 @@ class Header(msgspec.Struct, frozen=True, gc=False, tag=True, kw_only=True):
 
 
 class Learned(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """An own event, learned after `at_frame` market frames."""
+    """An event other than a market frame, learned after `at_frame` of those."""
 
     at_frame: int
-    event: Event
+    event: Event | FeedEvent
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False, tag=True):

@@ -7,12 +7,14 @@ from zlib import crc32
 
 from bot.core.engine import Engine
 from bot.domain.decisions import Resync
-from bot.domain.tape import Tape
+from bot.domain.events import FeedLost, FeedOpened
+from bot.domain.tape import LOST_RESYNC, Tape
 from bot.journal.capture import JournalError
 from bot.journal.log import Closed, Decided, Header, Learned, Record, read_log
 from bot.journal.run import Run, open_run
 from bot.journal.segments import read_segments
 from bot.modes.replay import PREFIX
+from bot.shell.pump import lost_cause
 from bot.venues.binance.marketdata import MarketData
 
 
@@ -53,14 +55,14 @@ class Tapes:
                 self._text_at = end
                 self.frames += 1
 
-    def resync(self, now: int) -> None:
-        """Do what the run did after a Resync: lose the book, read on behind this frame."""
+    def lose(self, at: int, cause: int = LOST_RESYNC) -> None:
+        """Do what the run did: lose the book, read on behind this frame."""
         tape = self._tape
         rest = b""
         if tape is not None:
             rest = tape.text[self._text_at :]
             self._codec.unread(tape, self._i)
-        lost = self._codec.resync(now)
+        lost = self._codec.resync(at, cause)
         self._engine.learn(lost, 0)
         self._tape = None
         self._tapes = self._codec.read(rest)
@@ -106,7 +108,10 @@ class Auditor:
         assert isinstance(record, Learned | Decided)
         self._tapes.advance_to(record.at_frame)
         if isinstance(record, Learned):
-            self.engine.apply(record.event)
+            if isinstance(record.event, FeedLost):
+                self._tapes.lose(record.event.at, lost_cause(record.event))
+            elif not isinstance(record.event, FeedOpened):
+                self.engine.apply(record.event)
             return
         decisions = self.engine.decide(record.now)
         self.decisions += 1
@@ -118,7 +123,7 @@ class Auditor:
         if self._tapes.inputs != record.inputs:
             raise Difference(f"{where} was made from other input bytes than the journal holds")
         if any(isinstance(decision, Resync) for decision in decisions):
-            self._tapes.resync(record.now)
+            self._tapes.lose(record.now)
 
     @property
     def frames(self) -> int:

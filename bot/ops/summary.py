@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from bot.domain.decisions import Cancel, Decision, Place, Rearm, Trip
-from bot.domain.events import Filled, OwnEvent
+from bot.domain.events import Event, FeedEvent, Filled
 
 
 class TwoSided(Protocol):
@@ -66,8 +66,8 @@ class Summary:
         elif self.first_trusted_ns is not None and self._lost_at is None:
             self._lost_at = now
 
-    def learned(self, event: OwnEvent, engine: HasOrders) -> None:
-        """An own event was applied."""
+    def learned(self, event: Event | FeedEvent, engine: HasOrders) -> None:
+        """An event other than a market frame was learned."""
         if isinstance(event, Filled):
             self.fills += 1
         self._uptime(event.at, engine)

@@ -5,9 +5,11 @@
     reports due     -> journal -> engine.apply
     engine.decide   -> journal -> paper venue
 
-Virtual time: the clock is the receive time of the frame under way, or the deadline that
-lies before the next one. One frame is one batch; a deadline before the next frame fires
-first; on ties the venue speaks before the engine decides.
+`feed` runs in virtual time: the clock is the receive time of the frame under way, or the
+deadline that lies before the next one. One frame is one batch; a deadline before the next
+frame fires first; on ties the venue speaks before the engine decides.
+
+`batch` and `wake` run live: a batch is what the inbox held, `now` is the clock.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,17 +18,24 @@ from zlib import crc32
 
 from bot.core.engine import Engine
 from bot.domain.decisions import Cancel, Decision, Place, Resync
-from bot.domain.events import OwnEvent
-from bot.domain.tape import Tape
+from bot.domain.events import Event, FeedEvent, FeedLost, FeedOpened
+from bot.domain.tape import LOST_DISCONNECT, LOST_OVERFLOW, Tape
 from bot.journal.log import Decided, Learned, LogWriter
 from bot.journal.segments import SegmentWriter
 from bot.market.kernels import MOVED, TRUST
+from bot.shell.inbox import OVERFLOW, Frame, Item
 from bot.shell.lane import DUE, advance
 from bot.sim.paper import NEVER, Paper
 from bot.sim.queue import FILLED
 from bot.venues.binance.marketdata import MarketData
 
 RESYNCS_MAX: Final = 1_000  # in one chunk: a codec that loses every book at once is broken
+
+
+def lost_cause(event: FeedLost) -> int:
+    """The book's name (LOST_*) for why a feed was lost."""
+    return LOST_OVERFLOW if event.cause == OVERFLOW else LOST_DISCONNECT
+
 
 OnDecision = Callable[[int, Sequence[Decision], Engine], None]
 
@@ -38,8 +47,8 @@ class Eyes(Protocol):
         """The book became trusted, or stopped being so."""
         ...
 
-    def learned(self, event: OwnEvent, engine: Engine) -> None:
-        """An own event was applied."""
+    def learned(self, event: Event | FeedEvent, engine: Engine) -> None:
+        """An event other than a market frame was learned."""
         ...
 
     def decided(self, now: int, decisions: Sequence[Decision], engine: Engine) -> None:
@@ -104,6 +113,75 @@ class Pump:
             resume = self._read(chunk)
         raise AssertionError(f"{RESYNCS_MAX} resyncs in one chunk")
 
+    def batch(self, items: Sequence[Item], now: int) -> None:
+        """Live: what was drained from the inbox by `now`; all is learned, then one decision made.
+
+        A change of trust, an own event or a lost feed closes the batch at once: the engine
+        decides before it learns more.
+        """
+        self._now = max(self._now, now)
+        moved = 0
+        for item in items:
+            if isinstance(item, Frame):
+                moved |= self._receive(item)
+            else:
+                self._learn(item)
+            if self._engine.urgent:
+                self._decide(self._now)
+                moved = 0
+        self._wake(moved)
+
+    def wake(self, now: int) -> None:
+        """Live: let happen what is due at `now` without news from the market."""
+        self._now = max(self._now, now)
+        self._wake(0)
+
+    def due(self) -> int | None:
+        """Live: when to `wake` even if nothing happens; None before the first decision."""
+        times = [self._engine.deadline(), self._codec.sync.deadline(), self._paper.due()]
+        due = min((at for at in times if at is not None), default=NEVER)
+        return None if due == NEVER else due
+
+    def wants_snapshot(self, now: int) -> bool:
+        """Live: whether to fetch a snapshot of the book now; a True counts as asked."""
+        return self._codec.sync.asks_snapshot(now)
+
+    def _wake(self, flags: int) -> None:
+        self._hear(0, self._now)
+        if self._is_due(flags):
+            self._decide(self._now)
+
+    def _receive(self, frame: Frame) -> int:
+        """Journal and learn one frame; MOVED or 0."""
+        raw = frame.raw.replace(b"\n", b" ")
+        line = b"%d %b\n" % (frame.recv, raw)
+        if self._segments is not None:
+            self._segments.append(line)
+        self._inputs = crc32(line, self._inputs)
+        moved = 0
+        for tape in self._codec.receive(frame.recv, raw):
+            i = 0
+            while i < tape.n:
+                until = self._paper.due()
+                i, flags = self._advance(tape, i, until)
+                # The venue acts on the book as it was then, not as the whole batch leaves it.
+                self._hear(flags, until if flags == DUE else frame.recv)
+                moved |= flags & MOVED
+        return moved
+
+    def _learn(self, event: Event | FeedEvent) -> None:
+        """Journal and learn what is no market frame."""
+        engine = self._engine
+        if self._log is not None:
+            self._log.append(Learned(self.frames, event))
+        if isinstance(event, FeedLost):
+            tape = self._codec.resync(event.at, lost_cause(event))
+            if engine.learn(tape, 0) & TRUST:
+                self._eyes.trust(event.at, False)
+        elif not isinstance(event, FeedOpened):
+            engine.apply(event)
+        self._eyes.learned(event, engine)
+
     def _read(self, chunk: bytes) -> int | None:
         """Offset to read again from after a resync, None at the end of the chunk."""
         for tape in self._codec.read(chunk):
@@ -119,23 +197,9 @@ class Pump:
         while i < tape.n:
             due = engine.deadline()
             until = paper.due() if due is None else min(due, paper.due())
-            stop = min(tape.n, i + self._rows_max)
             before = i
-            i, frames, flags = advance(
-                engine.book.memory,
-                tape.memory,
-                i,
-                stop,
-                tape.ticks,
-                tape.qtys,
-                until,
-                paper.memory,
-                paper.n_slots,
-                paper.model,
-                paper.power,
-            )
+            i, flags = self._advance(tape, i, until)
             if i > before:
-                self.frames += frames
                 row = tape.rows[i - 1]
                 text_end = int(row["text_end"])
                 self._inputs = crc32(memoryview(tape.text)[text_at:text_end], self._inputs)
@@ -143,31 +207,52 @@ class Pump:
                 self._now = max(self._now, int(row["recv"]))
             if flags == DUE:
                 self._now = max(self._now, until)
-            if self._think(flags):
+            self._hear(flags, self._now)
+            if self._is_due(flags) and self._decide(self._now):
                 self._codec.unread(tape, i)
                 return text_at
         return None
 
-    def _think(self, flags: int) -> bool:
-        """Reports, then a decision if one is due; True when the book must be resynced."""
-        engine, paper, now = self._engine, self._paper, self._now
+    def _advance(self, tape: Tape, i: int, until: int) -> tuple[int, int]:
+        """Learn rows from `i`: the first row not learned, and why it stopped there."""
+        paper = self._paper
+        i, frames, flags = advance(
+            self._engine.book.memory,
+            tape.memory,
+            i,
+            min(tape.n, i + self._rows_max),
+            tape.ticks,
+            tape.qtys,
+            until,
+            paper.memory,
+            paper.n_slots,
+            paper.model,
+            paper.power,
+        )
+        self.frames += frames
+        return i, flags
+
+    def _hear(self, flags: int, at: int) -> None:
+        """What the rows and the reports due at `at` mean for the engine."""
+        engine, paper = self._engine, self._paper
         if flags & FILLED:
-            paper.collect(now)
+            paper.collect(at)
         if flags & TRUST:
             engine.urgent = True
-            self._eyes.trust(now, engine.book.trusted)
-        for event in paper.release(now):
+            self._eyes.trust(at, engine.book.trusted)
+        for event in paper.release(at):
             if self._log is not None:
                 self._log.append(Learned(self.frames, event))
             engine.apply(event)
             self._eyes.learned(event, engine)
-        due = engine.deadline()
-        timer = due is not None and now >= due
-        if not (engine.urgent or flags & MOVED or timer):
-            return False
-        return self._decide(now)
+
+    def _is_due(self, flags: int) -> bool:
+        due = self._engine.deadline()
+        timer = due is not None and self._now >= due
+        return bool(self._engine.urgent or flags & MOVED or timer)
 
     def _decide(self, now: int) -> bool:
+        """Decide and act; True when the book was thrown away."""
         decisions = self._engine.decide(now)
         if self._log is not None:
             self._log.append(Decided(self.frames, now, self._inputs, decisions))

@@ -31,7 +31,8 @@ SYNCED: Final = 0
 LAST_ID: Final = 1
 RULE: Final = 2
 OLD_RUN: Final = 3
-CHAIN_FIELDS: Final = 4
+LAST_TRADE: Final = 4
+CHAIN_FIELDS: Final = 5
 
 BUFFERED_MAX: Final = 4_096
 OLD_RUN_MAX: Final = 50  # so many old events in a row mean that the venue's ids began anew
@@ -112,6 +113,7 @@ class BookSync:
     def lose(self) -> None:
         """The chain broke: collect deltas again and wait for a snapshot."""
         self.chain[SYNCED] = 0
+        self.chain[LAST_TRADE] = 0
         self._deltas.clear()
         self._held = None
         self._asked_at = -1

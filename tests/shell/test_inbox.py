@@ -157,6 +157,5 @@ def test_a_frame_costs_microseconds():
     while batch := inbox.drain(256):
         taken += len(batch)
     each = (time.perf_counter_ns() - began) / 100_000
-    print(f"\nput + drain: {each:.0f} ns a frame")
     assert taken == 100_000
     assert each < 20_000

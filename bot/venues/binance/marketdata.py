@@ -30,18 +30,15 @@ from bot.domain.tape import (
 from bot.venues.binance.frames import (
     FIRST_REASON,
     FOREIGN,
-    FULL,
-    JUMP_BACK_NS,
-    LOOK,
     OLD_DELTA,
+    OLD_TRADE,
     OTHER_DIALECT,
     OTHER_EVENT,
     REASONS,
     UNREADABLE,
     UNREADABLE_DEPTH,
-    decode_lines,
-    decode_one,
 )
+from bot.venues.binance.lines import FULL, JUMP_BACK_NS, LOOK, decode_lines, decode_one
 from bot.venues.binance.text import PRICE_DECIMALS
 from bot.venues.booksync import FUTURES, RULE, SPOT, BookSync, Delta, Splice
 
@@ -60,6 +57,7 @@ COUNT_NAMES: Final = {
     FIRST_REASON + UNREADABLE_DEPTH: "unreadable_depth",
     FIRST_REASON + OLD_DELTA: "old_deltas",
     FIRST_REASON + OTHER_DIALECT: "other_dialect",
+    FIRST_REASON + OLD_TRADE: "old_trades",
 }
 
 
@@ -157,13 +155,13 @@ class MarketData:
         self._recv = seen
         return self._alone
 
-    def resync(self, recv: int) -> Tape:
-        """The engine distrusts the book: begin anew; the tape holds one BOOK_LOST."""
+    def resync(self, recv: int, cause: int = LOST_RESYNC) -> Tape:
+        """Begin anew, because of `cause` (LOST_*); the tape holds one BOOK_LOST."""
         row = np.zeros(1, ROW)
         row["recv"] = recv
         self._recv = recv
         self.sync.lose()
-        return self._lost(row, LOST_RESYNC, b"", 0)
+        return self._lost(row, cause, b"", 0)
 
     def unread(self, tape: Tape, i: int) -> None:
         """Rows from `i` were not used and will be read again: take them out of the counts."""

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 
 from bot.domain.tape import BOOK_CHANGED, BOOK_RESET, NOTHING, ROW, TOUCH_CHANGED, TRADED
 from bot.venues.binance.frames import (
-    DONE,
+    FIRST_REASON,
     FOREIGN,
-    FULL,
+    OLD_TRADE,
     OTHER_EVENT,
     REASONS,
     UNREADABLE,
     UNREADABLE_DEPTH,
-    decode_lines,
 )
+from bot.venues.binance.lines import DONE, FULL, decode_lines
 from bot.venues.booksync import CHAIN_FIELDS
 
 UNIT = Decimal("1e-10")
@@ -313,7 +313,8 @@ def test_mutated_frames_in_bulk(market: tuple[Path, Decimal]) -> None:
     frames = [mutated(draw.choice(short), draw) for _ in range(50_000)]
     kernel = Kernel(tick)
     got = kernel.read(bulk(frames))
-    assert len(got) == kernel.counts.sum() == len(frames)
+    repeated = kernel.counts[FIRST_REASON + OLD_TRADE]  # counted as trades, too
+    assert len(got) == kernel.counts.sum() - repeated == len(frames)
     differs = [
         (frame, event)
         for frame, (event, _) in zip(frames, got, strict=True)
