@@ -13,6 +13,7 @@ Waiting is bounded, retries are spaced, and budgets are kept: see `feedlimits`.
 import asyncio
 from collections import Counter
 from http import HTTPStatus
+from typing import Final
 
 import aiohttp
 import msgspec
@@ -26,6 +27,8 @@ from bot.shell.feedlimits import Allowance, FeedLimits
 from bot.shell.inbox import Inbox
 from bot.shell.session import RETIRED, Session
 from bot.venues.binance.endpoints import Connection, Endpoints, is_snapshot
+
+HELD_UP_TURNS_MAX: Final = 20  # a loop that is late for so long is no excuse any more
 
 
 class FeedStats(msgspec.Struct, frozen=True):
@@ -187,7 +190,7 @@ class Feed:
             if len(line.sessions) == 1:
                 self._inbox.put_event(FeedOpened(session.opened_at, name))
             cause = await self._watch(line, session, reader)
-            reader.cancel()  # before FeedLost: nothing of this session comes after it
+            reader.cancel()  # nothing of this session comes after its FeedLost
             now = self._clock.now()
             line.forget(session)
             self._drops[cause] += 1
@@ -222,7 +225,7 @@ class Feed:
     async def _watch(self, line: _Line, session: Session, reader: asyncio.Task[None]) -> str:
         """Why the session ends."""
         watch_s = self._limits.watch_ms / 1_000
-        held_up = False
+        held_up = 0  # turns in a row
         while True:
             before = self._clock.now()
             await asyncio.wait({reader}, timeout=watch_s)
@@ -233,9 +236,10 @@ class Feed:
                 return RETIRED
             if cause := session.ending():
                 return cause
-            # If the loop itself was held up, the silence may be ours: let it read first, once.
-            held_up = not held_up and now - before > 3 * self._limits.watch_ms * NS_PER_MS
-            if held_up:
+            # If the loop itself was held up, the silence may be ours: let it read first.
+            late = now - before > 3 * self._limits.watch_ms * NS_PER_MS
+            held_up = held_up + 1 if late else 0
+            if 0 < held_up <= HELD_UP_TURNS_MAX:
                 continue
             if cause := session.fault(now):
                 return cause

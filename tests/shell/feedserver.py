@@ -26,7 +26,7 @@ class FeedServer:
         self.refusal: Answer = None  # of handshakes
         self.snapshots: list[Answer] = []  # answers before the good one
         self.snapshot_times: list[float] = []
-        self.handshakes = 0
+        self.handshake_times: list[float] = []
         self.sockets: list[ServerConnection] = []
         self.mute: set[str] = set()  # kinds of streams that say nothing on any socket
         self.published = 0
@@ -44,6 +44,10 @@ class FeedServer:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
+
+    @property
+    def handshakes(self) -> int:
+        return len(self.handshake_times)
 
     async def start(self) -> None:
         self._server = await serve(
@@ -105,7 +109,7 @@ class FeedServer:
                 await socket.wait_closed()  # the caller gives up first
                 answer = (503, {}, b"")
             return response(answer)
-        self.handshakes += 1
+        self.handshake_times.append(asyncio.get_running_loop().time())
         return None if self.refusal is None else response(self.refusal)
 
 

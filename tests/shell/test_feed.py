@@ -4,18 +4,23 @@ import asyncio
 import json
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 
 import msgspec
 import pytest
+import uvloop
 
 from bot.domain.events import FeedLost, FeedOpened
+from bot.domain.instrument import Instrument
 from bot.shell.clock import Clock
 from bot.shell.feed import Feed
 from bot.shell.feedlimits import FeedLimits
 from bot.shell.inbox import Frame, Inbox
 from bot.venues.binance.endpoints import Endpoints, endpoints
+from bot.venues.binance.marketdata import MarketData
 from tests.shell.feedserver import SNAPSHOT, FeedServer
 
 MS = 1_000_000
@@ -136,6 +141,11 @@ async def test_everything_received_comes_out_as_it_was_sent(server):
         assert stamps == sorted(stamps)
         assert all(type(frame.raw) is bytes for frame in frames)
         assert tap.snapshots() == [SNAPSHOT.replace(b"\n", b"")]
+        codec = MarketData(
+            Instrument("binance-usdm", "BTCUSDT", "BTC", "USDT", Decimal("0.1"), Decimal("0.001"))
+        )
+        assert len(list(codec.receive(stamps[0], tap.snapshots()[0]))) == 1
+        assert codec.counts()["snapshots"] == 1
         for kind in ("depth", "bookTicker", "trade"):
             numbers = tap.numbers(kind)
             assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
@@ -178,8 +188,11 @@ async def test_close_frame(server, code):
         since = tap.clock.now()
         server.sockets[0].protocol.send_close(code, "bye")
         server.sockets[0].send_data()
-        # The venue does not even close the socket behind it: nobody waits for that.
+        # The venue neither takes our answer nor closes the socket: nobody waits for that.
+        server.sockets[0].transport.pause_reading()
         await expect_loss(tap, f"close {code}", since, "closed", FAST.watch_ms)
+        assert tap.lost()[0].at - since < FAST.pong_ms * MS
+        server.sockets[0].transport.abort()
         await tap.until(lambda: len(tap.events()) == 3)
 
 
@@ -203,7 +216,7 @@ async def test_a_stream_far_behind_its_pongs(server):
         server.sockets[0].transport.pause_reading()
         deadline = FAST.ping_interval_ms + 100 + 2 * FAST.watch_ms
         await expect_loss(tap, "pongs far behind", since, "half_open", deadline)
-        assert (tap.lost()[0].at - since) / MS >= 95
+        assert (tap.lost()[0].at - since) / MS >= 2 * FAST.pong_ms
         server.sockets[0].transport.abort()
 
 
@@ -275,11 +288,10 @@ async def test_a_refusal_that_names_a_time_is_obeyed(server):
     server.refusal = (429, {}, b"")
     async with fed(server, limited_ms=100) as tap:
         await tap.until(lambda: server.handshakes == 1)
-        since = tap.clock.now()
         server.refusal = None
         await flowing(tap)
-        assert tap.clock.now() - since >= 90 * MS
-        assert server.handshakes == 2
+    first, second = server.handshake_times
+    assert second - first >= 0.095
 
 
 async def test_server_restart(server):
@@ -310,6 +322,32 @@ async def test_a_handshake_without_an_answer_times_out():
         writer.transport.abort()
     deaf.close()
     await deaf.wait_closed()
+
+
+@pytest.mark.parametrize("answer", [b"", b"\xff\x00\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"])
+async def test_a_port_that_speaks_something_else_is_retried(answer):
+    async def rude(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    other = await asyncio.start_server(rude, "127.0.0.1", 0)
+    server = FeedServer()
+    server.port = other.sockets[0].getsockname()[1]
+    async with fed(server) as tap:
+        await tap.until(lambda: sum(tap.feed.stats().refused.values()) >= 3)
+        assert tap.items == []
+    other.close()
+    await other.wait_closed()
+
+
+async def test_a_loop_that_was_held_up_blames_nobody(server):
+    async with fed(server) as tap:
+        await flowing(tap)
+        for _ in range(3):
+            time.sleep(2 * FAST.silence_ms / 1_000)  # noqa: ASYNC251 - that is the point
+            seen = len(tap.numbers("depth"))
+            await tap.until(lambda seen=seen: len(tap.numbers("depth")) > seen + 5)
+        assert tap.lost() == []
 
 
 async def test_the_attempts_budget_holds(server):
@@ -445,7 +483,7 @@ async def test_death_without_a_proven_successor_is_a_loss(server):
         ([(200, {}, SNAPSHOT[:30])], {"garbage": 1}),
         ([(200, {"Content-Length": "999"}, SNAPSHOT)], {"unreachable": 1}),
         ([(301, {"Location": "http://127.0.0.1:1/"}, b"")], {"status 301": 1}),
-        ([(200, {}, b'{"lastUpdateId":1,' + b" " * 9_000)], {"garbage": 1}),
+        ([(200, {}, SNAPSHOT + b" " * 9_000)], {"garbage": 1}),
         ([None], {"timeout": 1}),
         ([(503, {}, b"")] * 4, {"status 503": 4}),
     ],
@@ -491,12 +529,12 @@ async def test_requests_are_one_while_one_is_under_way(server):
 
 
 async def test_snapshots_are_spaced(server):
-    async with fed(server, snapshot_spacing_ms=60) as tap:
+    async with fed(server, snapshot_spacing_ms=100) as tap:
         for n in (1, 2):
             tap.feed.request_snapshot()
             await tap.until(lambda n=n: len(tap.snapshots()) == n)
     first, second = server.snapshot_times
-    assert second - first >= 0.055
+    assert second - first >= 0.06
 
 
 async def test_the_weight_budget_holds(server):
@@ -565,6 +603,29 @@ async def test_cancelling_closes_everything(server, moment):
             await asyncio.sleep(0)
     server.sockets[:] = [s for s in server.sockets if s.protocol.state.name == "OPEN"]
     await settled(lambda: len(asyncio.all_tasks()) == tasks and descriptors() == fds)
+
+
+def test_the_same_on_uvloop():
+    async def story() -> list[str]:
+        async with FeedServer() as server:
+            tasks, fds = len(asyncio.all_tasks()), descriptors()
+            async with fed(server) as tap:
+                await flowing(tap)
+                tap.feed.request_snapshot()
+                await tap.until(tap.snapshots)
+                server.send(server.sockets[0], '{"e":"serverShutdown","E":1}')
+                await tap.until(lambda: tap.feed.stats().rollovers and len(server.sockets) == 1)
+                server.sockets[-1].transport.abort()
+                await tap.until(lambda: len(tap.events()) == 3)
+                server.mute = {"depth", "bookTicker", "trade"}
+                server.sockets[-1].transport.pause_reading()
+                await tap.until(lambda: len(tap.lost()) == 2)
+                server.sockets[-1].transport.abort()
+            await settled(lambda: len(asyncio.all_tasks()) == tasks and descriptors() == fds)
+            return [loss.cause for loss in tap.lost()]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(story()) == ["cut", "half_open"]
 
 
 async def test_a_full_inbox_of_events_stops_the_feed(server):
