@@ -141,14 +141,18 @@ class Feed:
 
     async def _keep(self, line: _Line) -> None:
         """Hold a session open for ever, and a successor while it expires."""
-        async with asyncio.TaskGroup() as serving:
-            while True:
-                await line.wanting.wait()
-                line.wanting.clear()
-                if line.lacks(self._clock.now()):
-                    session = await self._open(line)
-                    line.sessions.append(session)
-                    serving.create_task(self._serve(line, session))
+        try:
+            async with asyncio.TaskGroup() as serving:
+                while True:
+                    await line.wanting.wait()
+                    line.wanting.clear()
+                    if line.lacks(self._clock.now()):
+                        session = await self._open(line)
+                        line.sessions.append(session)
+                        serving.create_task(self._serve(line, session))
+        finally:
+            for session in line.sessions:  # a task cancelled before its first step closes nothing
+                session.ws.transport.abort()
 
     async def _open(self, line: _Line) -> Session:
         limits, pause = self._limits, 0
@@ -170,7 +174,8 @@ class Feed:
             except InvalidStatus as refusal:
                 status = refusal.response.status_code
                 self._refused[f"status {status}"] += 1
-                pause = limits.pause_ns(status, refusal.response.headers.get("Retry-After", ""))
+                named = refusal.response.headers.get_all("Retry-After")  # `get` raises on two
+                pause = limits.pause_ns(status, named[0] if named else "")
             except TimeoutError:
                 self._refused["timeout"] += 1
             except (OSError, WebSocketException):

@@ -118,7 +118,10 @@ def response(answer: Answer) -> Response:
     status, headers, body = answer
     reason = HTTPStatus(status).phrase
     length = {"Content-Length": str(len(body)), "Connection": "close"}
-    return Response(status, reason, Headers({**length, **headers}), body)
+    fields = Headers({**length, **headers})
+    if "Retry-After" in headers:
+        fields["Retry-After"] = headers["Retry-After"]  # a second line of the same name
+    return Response(status, reason, fields, body)
 
 
 def streams_of(socket: ServerConnection) -> Iterator[str]:

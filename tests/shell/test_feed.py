@@ -27,7 +27,7 @@ MS = 1_000_000
 MARGIN_MS = 250  # of a busy machine
 
 FAST = FeedLimits(
-    open_timeout_ms=200,
+    open_timeout_ms=2_000,
     close_timeout_ms=50,
     watch_ms=5,
     silence_ms=80,
@@ -40,7 +40,7 @@ FAST = FeedLimits(
     backoff_first_ms=1,
     backoff_ms_max=4,
     attempts_max=100_000,
-    snapshot_timeout_ms=80,
+    snapshot_timeout_ms=2_000,
     snapshot_spacing_ms=1,
     snapshot_weight_per_min_max=1_000_000,
     limited_ms=60,
@@ -294,6 +294,14 @@ async def test_a_refusal_that_names_a_time_is_obeyed(server):
     assert second - first >= 0.095
 
 
+async def test_a_refusal_whose_time_is_now_is_retried_now(server):
+    server.refusal = (429, {"Retry-After": "0"}, b"")
+    async with fed(server, limited_ms=60_000) as tap:
+        await tap.until(lambda: server.handshakes >= 3)
+        server.refusal = None
+        await flowing(tap)
+
+
 async def test_server_restart(server):
     async with fed(server) as tap:
         await flowing(tap)
@@ -491,7 +499,8 @@ async def test_death_without_a_proven_successor_is_a_loss(server):
 )
 async def test_a_failed_snapshot_is_fetched_again(server, answers, failures):
     server.snapshots = list(answers)
-    async with fed(server, snapshot_bytes_max=5_000) as tap:
+    timeout_ms = 50 if None in answers else FAST.snapshot_timeout_ms
+    async with fed(server, snapshot_bytes_max=5_000, snapshot_timeout_ms=timeout_ms) as tap:
         tap.feed.request_snapshot()
         await tap.until(tap.snapshots)
         assert tap.snapshots() == [SNAPSHOT.replace(b"\n", b"")]
