@@ -9,7 +9,7 @@ from decimal import Decimal
 from math import exp
 from typing import Final
 
-from bot.core.breakers import Breakers, Inputs, Level, Mode, Verdict
+from bot.core.breakers import Breakers, Permission
 from bot.core.diff import diff
 from bot.core.gate import Gate
 from bot.core.ladder import Target, ladder, ladder_rules
@@ -25,6 +25,7 @@ from bot.core.quoting import (
 )
 from bot.core.signals.liquidity import Liquidity
 from bot.core.signals.volatility import Volatility
+from bot.core.triggers import Inputs, Severity, Verdict
 from bot.core.valve import Valve, log_multiplier, z_vol
 from bot.domain.decisions import Cancel, Decision, Place, Resync, Trip
 from bot.domain.events import Event, Filled, OrderOpened, Rearmed
@@ -129,7 +130,7 @@ class Engine:
         self.breakers.filled(self._now, event.side * lots)
         if event.side * (event.tick - order.tick) > 0:  # F72: worse than our limit
             evidence = {"limit_tick": float(order.tick), "fill_tick": float(event.tick)}
-            self.breakers.latch(Verdict(Level.HALTED, "fill_beyond_limit", evidence))
+            self.breakers.latch(Verdict(Severity.HALTED, "fill_beyond_limit", evidence))
 
     # --- deciding -----------------------------------------------------------------------
 
@@ -148,13 +149,13 @@ class Engine:
         if trusted:
             self._sense(now, h)
         self._was_trusted = trusted
-        mode = self.breakers.decide(now, self._inputs(now, h, trusted))
+        permission = self.breakers.decide(now, self._inputs(now, h, trusted))
         decisions: list[Decision] = list(self.breakers.reported)
         if not trusted:
             self._ask_resync(now, h, decisions)
         tripped = any(isinstance(d, Trip) for d in decisions)
-        quoting = trusted and not tripped and (mode.bids_allowed or mode.asks_allowed)
-        self.targets = self._quote(h, mode) if quoting else []
+        quoting = trusted and not tripped and (permission.bids_allowed or permission.asks_allowed)
+        self.targets = self._quote(h, permission) if quoting else []
         if not quoting:
             self.book.wake_outside(-ANYWHERE, ANYWHERE)
         if tripped:
@@ -187,7 +188,7 @@ class Engine:
             bids * self._tick,
             asks * self._tick,
             (h.ask - h.bid) / mid / BPS,
-            frozen=self.breakers.mode.level >= Level.REDUCE_ONLY,
+            frozen=self.breakers.permission.severity >= Severity.REDUCE_ONLY,
         )
         log_m = 0.0
         if self.volatility.ready:
@@ -250,7 +251,7 @@ class Engine:
         skew = avellaneda_stoikov_terms(gamma, sigma, tau, k).skew
         return Terms(half + 0.5 * xi - rebate, skew)
 
-    def _quote(self, h: Head, mode: Mode) -> list[Target]:
+    def _quote(self, h: Head, permission: Permission) -> list[Target]:
         quote = self._params.quote
         fair = h.fair
         terms = self._terms(fair)
@@ -268,10 +269,10 @@ class Engine:
             best_ask=h.ask,
             min_half=max(0.5, least * fair),
             max_distance=withdraw_distance(quote.A_per_s, quote.k_per_bp / bp),
-            size_factor=mode.size,
-            spread_factor=mode.spread,
-            bids=mode.bids_allowed,
-            asks=mode.asks_allowed,
+            size_factor=permission.size,
+            spread_factor=permission.spread,
+            bids=permission.bids_allowed,
+            asks=permission.asks_allowed,
         )
         inner = min((abs(t.tick - fair) for t in targets), default=0.0)
         band = max(1.0, self._params.engine.wake_half_spreads * inner)
@@ -320,13 +321,13 @@ class Engine:
         """A frozen snapshot for eyes."""
         h = self.book.read()
         orders = [*self.orders.working(Side.BUY), *self.orders.working(Side.SELL)]
-        mode = self.breakers.mode
+        permission = self.breakers.permission
         return View(
             now=self._now,
             trusted=h.distrust == TRUSTED,
             distrust=NAMES[h.distrust],
-            level=mode.level.name,
-            causes=mode.causes,
+            level=permission.severity.name,
+            causes=permission.causes,
             bid_tick=h.bid,
             ask_tick=h.ask,
             fair_ticks=h.fair,
@@ -344,6 +345,6 @@ class Engine:
     def __repr__(self) -> str:
         seconds = self._now / NS_PER_S
         return (
-            f"<Engine {self.breakers.mode.level.name} q={self.ledger.position_lots} "
+            f"<Engine {self.breakers.permission.severity.name} q={self.ledger.position_lots} "
             f"{self.orders!r} {self.book!r} at {seconds:.3f}>"
         )

@@ -21,7 +21,7 @@ LOSS_SLOTS: Final = 3_601  # one hour at 1 s and the second that is under way
 FILL_SLOT_NS: Final = 10 * NS_PER_MS
 
 
-class Level(IntEnum):
+class Severity(IntEnum):
     """How much the bot may do (RISK C.1), from everything to nothing without a new config."""
 
     ACTIVE = 0
@@ -36,7 +36,7 @@ class Level(IntEnum):
 class Verdict(msgspec.Struct, frozen=True):
     """What a trigger found. `side` is the side it pulls, for ONE_SIDED and REDUCE_ONLY."""
 
-    level: Level
+    severity: Severity
     cause: str
     evidence: dict[str, float]
     side: Side | None = None
@@ -247,7 +247,7 @@ def loss_1m(facts: Facts, now: int) -> Verdict | None:
     limit = -facts.risk.loss_1m_fraction * facts.risk.loss_budget
     if facts.loss.minute > limit:
         return None
-    return Verdict(Level.WIDEN, "loss_1m", {"change": facts.loss.minute, "limit": limit})
+    return Verdict(Severity.WIDEN, "loss_1m", {"change": facts.loss.minute, "limit": limit})
 
 
 def loss_5m(facts: Facts, now: int) -> Verdict | None:
@@ -255,7 +255,7 @@ def loss_5m(facts: Facts, now: int) -> Verdict | None:
     limit = -facts.risk.loss_5m_fraction * facts.risk.loss_budget
     if facts.loss.five_minutes > limit:
         return None
-    return Verdict(Level.PAUSED, "loss_5m", {"change": facts.loss.five_minutes, "limit": limit})
+    return Verdict(Severity.PAUSED, "loss_5m", {"change": facts.loss.five_minutes, "limit": limit})
 
 
 def loss_1h(facts: Facts, now: int) -> Verdict | None:
@@ -263,7 +263,7 @@ def loss_1h(facts: Facts, now: int) -> Verdict | None:
     limit = -facts.risk.loss_1h_fraction * facts.risk.loss_budget
     if facts.loss.hour > limit:
         return None
-    return Verdict(Level.HALTED, "loss_1h", {"change": facts.loss.hour, "limit": limit})
+    return Verdict(Severity.HALTED, "loss_1h", {"change": facts.loss.hour, "limit": limit})
 
 
 def loss_day(facts: Facts, now: int) -> Verdict | None:
@@ -271,7 +271,7 @@ def loss_day(facts: Facts, now: int) -> Verdict | None:
     limit = -facts.risk.loss_day_fraction * facts.risk.loss_budget
     if facts.loss.day > limit:
         return None
-    return Verdict(Level.HALTED, "loss_day", {"change": facts.loss.day, "limit": limit})
+    return Verdict(Severity.HALTED, "loss_day", {"change": facts.loss.day, "limit": limit})
 
 
 def inventory(facts: Facts, now: int) -> Verdict | None:
@@ -282,12 +282,12 @@ def inventory(facts: Facts, now: int) -> Verdict | None:
     evidence = {"position_lots": float(lots), "fraction": facts.inventory}
     increasing = Side.BUY if lots > 0 else Side.SELL
     if facts.inventory > risk.inventory_halt:
-        return Verdict(Level.HALTED, "inventory", evidence)
+        return Verdict(Severity.HALTED, "inventory", evidence)
     if facts.full_since is None:
-        return Verdict(Level.ONE_SIDED, "inventory", evidence, increasing)
+        return Verdict(Severity.ONE_SIDED, "inventory", evidence, increasing)
     if facts.full_pause(now):
-        return Verdict(Level.PAUSED, "inventory", evidence)
-    return Verdict(Level.REDUCE_ONLY, "inventory", evidence, increasing)
+        return Verdict(Severity.PAUSED, "inventory", evidence)
+    return Verdict(Severity.REDUCE_ONLY, "inventory", evidence, increasing)
 
 
 def fill_speed(facts: Facts, now: int) -> Verdict | None:
@@ -301,7 +301,7 @@ def fill_speed(facts: Facts, now: int) -> Verdict | None:
     if not fast and not slow:
         return None
     evidence = {"lots_1s": float(lots_1s), "lots_5s": float(lots_5s), "limit": float(limit)}
-    return Verdict(Level.PAUSED, "fill_speed", evidence)
+    return Verdict(Severity.PAUSED, "fill_speed", evidence)
 
 
 def depth_bid(facts: Facts, now: int) -> Verdict | None:
@@ -309,7 +309,7 @@ def depth_bid(facts: Facts, now: int) -> Verdict | None:
     liquidity = facts.inputs.liquidity
     if liquidity.low_bid_ns < ONE_SIDE_HOLD_NS:
         return None
-    return Verdict(Level.ONE_SIDED, "depth_bid", {"ratio": liquidity.bid_ratio}, Side.BUY)
+    return Verdict(Severity.ONE_SIDED, "depth_bid", {"ratio": liquidity.bid_ratio}, Side.BUY)
 
 
 def depth_ask(facts: Facts, now: int) -> Verdict | None:
@@ -317,7 +317,7 @@ def depth_ask(facts: Facts, now: int) -> Verdict | None:
     liquidity = facts.inputs.liquidity
     if liquidity.low_ask_ns < ONE_SIDE_HOLD_NS:
         return None
-    return Verdict(Level.ONE_SIDED, "depth_ask", {"ratio": liquidity.ask_ratio}, Side.SELL)
+    return Verdict(Severity.ONE_SIDED, "depth_ask", {"ratio": liquidity.ask_ratio}, Side.SELL)
 
 
 def depth(facts: Facts, now: int) -> Verdict | None:
@@ -330,7 +330,7 @@ def depth(facts: Facts, now: int) -> Verdict | None:
     if not both and not gone and not cliff:
         return None
     evidence = {"bid_ratio": bid, "ask_ratio": ask, "drop_5s": liquidity.drop}
-    return Verdict(Level.PAUSED, "depth", evidence)
+    return Verdict(Severity.PAUSED, "depth", evidence)
 
 
 def spread(facts: Facts, now: int) -> Verdict | None:
@@ -343,14 +343,14 @@ def spread(facts: Facts, now: int) -> Verdict | None:
         "limit_bps": liquidity.spread_limit_bps,
         "median_bps": liquidity.spread_median_bps,
     }
-    return Verdict(Level.PAUSED, "spread", evidence)
+    return Verdict(Severity.PAUSED, "spread", evidence)
 
 
 def book_untrusted(facts: Facts, now: int) -> Verdict | None:
     """K10: no quotes on a book that may be wrong. Before the first trust there is none."""
     if facts.inputs.trusted or not facts.ready:
         return None
-    return Verdict(Level.PAUSED, f"book_untrusted:{facts.inputs.distrust}", {})
+    return Verdict(Severity.PAUSED, f"book_untrusted:{facts.inputs.distrust}", {})
 
 
 def stale(facts: Facts, now: int) -> Verdict | None:
@@ -367,7 +367,7 @@ def stale(facts: Facts, now: int) -> Verdict | None:
         "silence_ms": inputs.silence_ns / NS_PER_MS,
         "age_ms": inputs.age_ns / NS_PER_MS,
     }
-    return Verdict(Level.PAUSED, "stale:silence" if silent or lonely else "stale:age", evidence)
+    return Verdict(Severity.PAUSED, "stale:silence" if silent or lonely else "stale:age", evidence)
 
 
 def gamma_withdraw(facts: Facts, now: int) -> Verdict | None:
@@ -375,7 +375,7 @@ def gamma_withdraw(facts: Facts, now: int) -> Verdict | None:
     multiplier = facts.inputs.gamma_multiplier
     if multiplier < facts.withdraw_multiplier:
         return None
-    return Verdict(Level.PAUSED, "gamma_withdraw", {"multiplier": multiplier})
+    return Verdict(Severity.PAUSED, "gamma_withdraw", {"multiplier": multiplier})
 
 
 def latched(facts: Facts, now: int) -> Verdict | None:
