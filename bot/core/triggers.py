@@ -243,35 +243,36 @@ class Facts:
 
 
 def loss_1m(facts: Facts, now: int) -> Verdict | None:
-    """K1: 10 % of the day's budget within a minute."""
-    limit = -facts.risk.loss_1m_fraction * facts.risk.loss_budget
-    if facts.loss.minute > limit:
-        return None
-    return Verdict(Severity.WIDEN, "loss_1m", {"change": facts.loss.minute, "limit": limit})
+    """A tenth of the day's budget within a minute."""
+    fraction = facts.risk.loss_1m_fraction
+    return _loss(facts, "loss_1m", facts.loss.minute, fraction, Severity.WIDEN)
 
 
 def loss_5m(facts: Facts, now: int) -> Verdict | None:
-    """K1: 25 % of the day's budget within five minutes."""
-    limit = -facts.risk.loss_5m_fraction * facts.risk.loss_budget
-    if facts.loss.five_minutes > limit:
-        return None
-    return Verdict(Severity.PAUSED, "loss_5m", {"change": facts.loss.five_minutes, "limit": limit})
+    """A quarter of the day's budget within five minutes."""
+    fraction = facts.risk.loss_5m_fraction
+    return _loss(facts, "loss_5m", facts.loss.five_minutes, fraction, Severity.PAUSED)
 
 
 def loss_1h(facts: Facts, now: int) -> Verdict | None:
-    """K1: half of the day's budget within an hour."""
-    limit = -facts.risk.loss_1h_fraction * facts.risk.loss_budget
-    if facts.loss.hour > limit:
-        return None
-    return Verdict(Severity.HALTED, "loss_1h", {"change": facts.loss.hour, "limit": limit})
+    """Half of the day's budget within an hour."""
+    fraction = facts.risk.loss_1h_fraction
+    return _loss(facts, "loss_1h", facts.loss.hour, fraction, Severity.HALTED)
 
 
 def loss_day(facts: Facts, now: int) -> Verdict | None:
-    """K1: the day's budget. It stays true until the next UTC day, whoever re-arms."""
-    limit = -facts.risk.loss_day_fraction * facts.risk.loss_budget
-    if facts.loss.day > limit:
+    """The day's budget. It stays true until the next UTC day, whoever re-arms."""
+    fraction = facts.risk.loss_day_fraction
+    return _loss(facts, "loss_day", facts.loss.day, fraction, Severity.HALTED)
+
+
+def _loss(
+    facts: Facts, cause: str, change: float, fraction: float, severity: Severity
+) -> Verdict | None:
+    limit = -fraction * facts.risk.loss_budget
+    if change > limit:
         return None
-    return Verdict(Severity.HALTED, "loss_day", {"change": facts.loss.day, "limit": limit})
+    return Verdict(severity, cause, {"change": change, "limit": limit})
 
 
 def inventory(facts: Facts, now: int) -> Verdict | None:
@@ -307,7 +308,7 @@ def fill_speed(facts: Facts, now: int) -> Verdict | None:
 def depth_bid(facts: Facts, now: int) -> Verdict | None:
     """K5: thin bids pull our bids; it happens in calm markets (.294), so it never pauses."""
     liquidity = facts.inputs.liquidity
-    if liquidity.low_bid_ns < ONE_SIDE_HOLD_NS:
+    if not liquidity.low_bid.lasts(ONE_SIDE_HOLD_NS):
         return None
     return Verdict(Severity.ONE_SIDED, "depth_bid", {"ratio": liquidity.bid_ratio}, Side.BUY)
 
@@ -315,7 +316,7 @@ def depth_bid(facts: Facts, now: int) -> Verdict | None:
 def depth_ask(facts: Facts, now: int) -> Verdict | None:
     """K5: thin asks pull our asks."""
     liquidity = facts.inputs.liquidity
-    if liquidity.low_ask_ns < ONE_SIDE_HOLD_NS:
+    if not liquidity.low_ask.lasts(ONE_SIDE_HOLD_NS):
         return None
     return Verdict(Severity.ONE_SIDED, "depth_ask", {"ratio": liquidity.ask_ratio}, Side.SELL)
 
@@ -336,7 +337,7 @@ def depth(facts: Facts, now: int) -> Verdict | None:
 def spread(facts: Facts, now: int) -> Verdict | None:
     """K6: far above its median, and for a while (a one-tick book passes six ticks briefly)."""
     liquidity = facts.inputs.liquidity
-    if liquidity.wide_ns < facts.risk.spread_hold_s * NS_PER_S or liquidity.wide_ns < 0:
+    if not liquidity.wide.lasts(round(facts.risk.spread_hold_s * NS_PER_S)):
         return None
     evidence = {
         "spread_bps": facts.inputs.spread_bps,
@@ -358,7 +359,8 @@ def stale(facts: Facts, now: int) -> Verdict | None:
     risk, inputs = facts.risk, facts.inputs
     limit = risk.silence_ms * NS_PER_MS
     silent = inputs.silence_ns > risk.silence_all_ms * NS_PER_MS
-    lonely = inputs.depth_silence_ns > limit >= inputs.silence_ns
+    others_move = inputs.silence_ns <= limit
+    lonely = others_move and inputs.depth_silence_ns > limit
     aged = inputs.age_ns > risk.age_ms * NS_PER_MS
     if not (silent or lonely or aged) or not facts.ready:
         return None

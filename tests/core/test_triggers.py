@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bot.core import triggers
 from bot.core.rearm import DAY_NS
-from bot.core.signals.liquidity import Liquidity
+from bot.core.signals.liquidity import Liquidity, Streak
 from bot.core.triggers import Facts, Inputs, LossWindows, NetFills, Severity, Verdict
 from bot.domain.params import RiskParams
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
@@ -19,7 +19,7 @@ RISK = RiskParams(loss_budget=1_000.0, max_position_lots=1_000, max_order_lots=1
 
 
 def facts_of(now: int = START, ready: bool = True, **changes: object) -> Facts:
-    """Facts after one reading of calm inputs with `changes`; liquidity fields go to it."""
+    """Facts after calm inputs with `changes`; those of liquidity go to it, streaks as ns."""
     facts = Facts(RISK, withdraw_multiplier=50.0)
     facts.ready = ready
     learn(facts, now, **changes)
@@ -43,7 +43,11 @@ def learn(facts: Facts, now: int, **changes: object) -> None:
     )
     own = {name: changes.pop(name) for name in list(changes) if name in Liquidity.__slots__}
     for name, value in own.items():
-        setattr(liquidity, name, value)
+        streak = getattr(liquidity, name)
+        if isinstance(streak, Streak):
+            streak.ns = value
+        else:
+            setattr(liquidity, name, value)
     facts.learn(now, msgspec.structs.replace(calm, **changes))
 
 
@@ -178,8 +182,8 @@ def test_net_fills_memory_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("trigger", "name", "side"),
     [
-        (triggers.depth_bid, "low_bid_ns", Side.BUY),
-        (triggers.depth_ask, "low_ask_ns", Side.SELL),
+        (triggers.depth_bid, "low_bid", Side.BUY),
+        (triggers.depth_ask, "low_ask", Side.SELL),
     ],
 )
 def test_one_thin_side_is_pulled_after_half_a_second(
@@ -216,8 +220,8 @@ def test_depth(bid: float, ask: float, drop: float, trips: bool) -> None:
 
 def test_spread_must_stay_wide_for_a_second() -> None:
     assert triggers.spread(facts_of(), START) is None
-    assert triggers.spread(facts_of(wide_ns=NS_PER_S - 1), START) is None
-    verdict = triggers.spread(facts_of(wide_ns=NS_PER_S, spread_bps=11.0), START)
+    assert triggers.spread(facts_of(wide=NS_PER_S - 1), START) is None
+    verdict = triggers.spread(facts_of(wide=NS_PER_S, spread_bps=11.0), START)
     assert verdict == Verdict(
         Severity.PAUSED, "spread", {"spread_bps": 11.0, "limit_bps": 10.0, "median_bps": 0.0}
     )
@@ -227,7 +231,7 @@ def test_a_narrow_spread_does_not_trip_without_a_hold() -> None:
     facts = facts_of()
     facts.risk = msgspec.structs.replace(RISK, spread_hold_s=0.0)
     assert triggers.spread(facts, START) is None
-    learn(facts, START, wide_ns=0)
+    learn(facts, START, wide=0)
     assert severity_of(triggers.spread(facts, START)) is Severity.PAUSED
 
 
