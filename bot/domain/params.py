@@ -19,7 +19,6 @@ class QuoteParams(msgspec.Struct, frozen=True):
     horizon_s: float = 60.0  # only for avellaneda_stoikov with horizon_mode "fixed"
     horizon_mode: Literal["tau_star", "fixed"] = "tau_star"
     unit_lots: int = 1  # n0, the order unit
-    q_max_units: float = 20.0
     q_soft_units: float = 20.0 / 3.0
     eta: float = 1.0
     g0: float | None = None  # gamma / k; None calibrates it from q_soft and eta (MODEL 2.3)
