@@ -38,14 +38,13 @@ from bot.market.book import NAMES, Book, Head
 from bot.market.kernels import CROSSED, LOST, ONE_SIDED, TRUST, TRUSTED, UNSYNCED
 
 ANYWHERE: Final = 1e18  # ticks: wide enough never to be left
-NO_TERMS: Final = Terms(0.0, 0.0)
 
 
 class Engine:
     """One symbol on one venue.
 
-    `prefix` starts every client id of this run, so that no id is ever used twice. Raises
-    ValueError for an inverse contract, whose PnL the ledger cannot keep.
+    `prefix` starts every client id; an id is unique within a run. Raises ValueError for an
+    inverse contract, whose PnL the ledger cannot keep.
     """
 
     def __init__(self, instrument: Instrument, fees: Fees, params: Params, prefix: str) -> None:
@@ -139,7 +138,7 @@ class Engine:
         return None if self._decided_at is None else self._decided_at + self._timer_ns
 
     def decide(self, now: int) -> list[Decision]:
-        """Signals, breakers, targets, gate, diff: everything to be done at `now`."""
+        """Signals, breakers, targets, diff, gate: everything to be done at `now`."""
         now = max(now, self._now)
         self._now = now
         self._decided_at = now
@@ -247,9 +246,7 @@ class Engine:
             # Rebate and adverse move are part of what tau* balances: A' and c of MODEL 2.3.
             rate = quote.A_per_s * exp(k * (rebate - 0.5 * xi))
             tau = rolling_horizon(gamma, sigma, rate, k)
-        half = avellaneda_stoikov_terms(base_gamma, sigma, tau, k).half
-        skew = avellaneda_stoikov_terms(gamma, sigma, tau, k).skew
-        return Terms(half + 0.5 * xi - rebate, skew)
+        return avellaneda_stoikov_terms(gamma, sigma, tau, k, rebate, xi, base_gamma)
 
     def _quote(self, h: Head, permission: Permission) -> list[Target]:
         quote = self._params.quote
@@ -264,7 +261,6 @@ class Engine:
             terms,
             fair=fair,
             q=q,
-            q_target=0.0,
             best_bid=h.bid,
             best_ask=h.ask,
             min_half=max(0.5, least * fair),

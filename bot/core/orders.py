@@ -128,7 +128,7 @@ TRANSITIONS: Final[tuple[tuple[OrderState | None, ...], ...]] = (
 class Order:
     """One own order. Prices in ticks, quantities in lots, times in ns; 0 is "not yet".
 
-    `ahead` and `opened_at` belong to the diff and are never touched here.
+    `ahead` and `opened_at` are kept by the engine and never touched here.
     """
 
     order_id: str

@@ -66,6 +66,13 @@ def test_avellaneda_stoikov_at_the_end_of_its_horizon_forgets_the_position():
     assert terms == Terms(half=pytest.approx(10.0 * log(1.0 + 0.1 / 1.5)), skew=0.0)
 
 
+def test_rebate_adverse_move_and_frozen_base_move_only_the_half():
+    calm = avellaneda_stoikov_terms(0.1, 2.0, 1.0, 1.5)
+    wild = avellaneda_stoikov_terms(0.4, 2.0, 1.0, 1.5, rebate=0.02, xi=0.1, base_gamma=0.1)
+    assert wild.half == pytest.approx(calm.half + 0.05 - 0.02)
+    assert wild.skew == avellaneda_stoikov_terms(0.4, 2.0, 1.0, 1.5).skew
+
+
 @given(positions, gammas, sigmas, st.floats(0.0, 1e3), decays)
 def test_avellaneda_stoikov_is_equations_29_and_30(q, gamma, sigma, tau, k):
     quote = avellaneda_stoikov(0.0, q, gamma, sigma, tau, k)
@@ -444,6 +451,8 @@ def test_other_bad_numbers_are_refused():
         glft_terms(**PAPER, base_gamma=0.0)
     with pytest.raises(ValueError, match="tau=-1"):
         avellaneda_stoikov_terms(0.1, 2.0, -1.0, 1.5)
+    with pytest.raises(ValueError, match="base_gamma=0"):
+        avellaneda_stoikov_terms(0.1, 2.0, 1.0, 1.5, base_gamma=0.0)
     with pytest.raises(ValueError, match="mid=nan"):
         glft(nan, 0.0, **PAPER)
     with pytest.raises(ValueError, match="q=inf"):
