@@ -111,7 +111,7 @@ class Engine:
         order, new_lots = self.orders.apply(event)
         if isinstance(event, OrderOpened) and order.opened_at == 0:
             order.opened_at = event.at
-            order.ahead = self.book.quantity(0 if order.side is Side.BUY else 1, order.tick)
+            order.ahead = self.book.quantity(order.side, order.tick)
         elif isinstance(event, Filled) and new_lots > 0:
             self._filled(event, order, new_lots)
 
@@ -283,7 +283,7 @@ class Engine:
             wanted = [target for target in self.targets if target.side is side]
             displayed = []
             for order in working:
-                shown = self.book.quantity(0 if side is Side.BUY else 1, order.tick)
+                shown = self.book.quantity(side, order.tick)
                 order.ahead = min(order.ahead, shown)
                 displayed.append(shown)
             surplus, absent = diff(wanted, working, displayed, self._params.diff)
