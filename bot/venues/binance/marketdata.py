@@ -32,7 +32,7 @@ from bot.venues.binance.frames import (
     FOREIGN,
     FULL,
     JUMP_BACK_NS,
-    LOOK,
+    NEEDS_PYTHON,
     OLD_DELTA,
     OTHER_DIALECT,
     OTHER_EVENT,
@@ -124,7 +124,7 @@ class MarketData:
                 self._recv,
             )
             self.frames += n
-            look = why == LOOK
+            look = why == NEEDS_PYTHON
             assert n > 0 or why != FULL
             if n > look:
                 self._recv = recv
