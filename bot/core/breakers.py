@@ -1,7 +1,7 @@
 """What stops the bot from quoting, and how it comes back.
 
 Each row of the table `rules` is a cause: a trigger and its way back. Causes are independent
-and joined by max; one that clears never lowers another (RISK C.1).
+and joined by max; one that clears never lowers another (RISK 1, 2).
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ WIDE_FACTOR: Final = 2.0  # of the spread at WIDEN
 CALM_RATIO: Final = 0.5  # MODEL 8.4: depth over baseline
 CALM_SIGMA_X: Final = 3.0  # MODEL 8.4: sigma_fast over sigma_slow
 SECOND_TRIP_NS: Final = 1_800 * NS_PER_S  # MODEL 8.4: a second one within 30 min halts
-REARMS_PER_DAY_MAX: Final = 6  # RISK C.3, generic gate
+REARMS_PER_DAY_MAX: Final = 6  # by themselves; one more halts
 
 
 class Permission(msgspec.Struct, frozen=True):
@@ -194,7 +194,7 @@ class Breakers:
     def operator_rearm(self, now: int, reason: str) -> None:
         """Clear what HALTED, not what LOCKED; from the next `decide`, if nothing else holds.
 
-        The windows of 1 min to 1 h start anew, the day's does not (K1: a lost day ends with
+        The windows of 1 min to 1 h start anew, the day's does not (a lost day ends with
         the day). Raises ValueError on a reason without a letter.
         """
         if not reason.strip():

@@ -127,7 +127,8 @@ class Engine:
         self.ledger.fill(event.side, event.tick, lots, event.maker, exact_mid, self._now)
         self.markouts.fill(self._now, event.side, event.tick * self._tick, lots * self._lot, mid)
         self.breakers.filled(self._now, event.side * lots)
-        if event.side * (event.tick - order.tick) > 0:  # F72: worse than our limit
+        # A fill worse than our limit: the venue or our table is wrong.
+        if event.side * (event.tick - order.tick) > 0:
             evidence = {"limit_tick": float(order.tick), "fill_tick": float(event.tick)}
             self.breakers.latch(Verdict(Severity.HALTED, "fill_beyond_limit", evidence))
 
@@ -163,7 +164,7 @@ class Engine:
         return decisions
 
     def _sweep_unknown(self, now: int, decisions: list[Decision]) -> None:
-        """A trip also cancels what may or may not rest at the venue (RISK C.2, step 2)."""
+        """A trip also cancels what may or may not rest at the venue (RISK 3)."""
         for side in (Side.BUY, Side.SELL):
             for order in self.orders.working(side):
                 if order.state is OrderState.UNKNOWN:

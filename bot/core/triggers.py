@@ -1,8 +1,7 @@
 """What speaks against quoting: one small pure trigger a cause, and the facts that it judges.
 
-The triggers are the rows K1, K3, K4, K5, K6, K9, K10 of RISK C.3 as its Decisions change
-them, and MODEL 5.3 for gamma. A trigger says what is true now; how long it counts is the
-business of `breakers`.
+RISK 2 lists them by the names of their causes. A trigger says what is true now; how long it
+counts is the business of `breakers`.
 """
 
 from collections import deque
@@ -16,13 +15,13 @@ from bot.core.signals.liquidity import Liquidity
 from bot.domain.params import RiskParams
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 
-ONE_SIDE_HOLD_NS: Final = 500 * NS_PER_MS  # K5: one thin side is pulled after this
+ONE_SIDE_HOLD_NS: Final = 500 * NS_PER_MS  # one thin side is pulled after this
 LOSS_SLOTS: Final = 3_601  # one hour at 1 s and the second that is under way
 FILL_SLOT_NS: Final = 10 * NS_PER_MS
 
 
 class Severity(IntEnum):
-    """How much the bot may do (RISK C.1), from everything to nothing without a new config."""
+    """How much the bot may do (RISK 1), from everything to nothing without a new config."""
 
     ACTIVE = 0
     WIDEN = 1
@@ -276,7 +275,7 @@ def _loss(
 
 
 def inventory(facts: Facts, now: int) -> Verdict | None:
-    """K4: the increasing side off, then everything off for a moment, then reduce only."""
+    """The increasing side off, then everything off for a moment, then reduce only."""
     if not facts.one_sided and facts.full_since is None:
         return None
     risk, lots = facts.risk, facts.inputs.position_lots
@@ -292,7 +291,7 @@ def inventory(facts: Facts, now: int) -> Verdict | None:
 
 
 def fill_speed(facts: Facts, now: int) -> Verdict | None:
-    """K3: too much of the limit filled in one direction within 1 s or 5 s."""
+    """Too much of the limit filled in one direction within 1 s or 5 s."""
     lots_1s, lots_5s = facts.fills_1s.lots, facts.fills_5s.lots
     if lots_1s == 0 and lots_5s == 0:
         return None
@@ -306,7 +305,7 @@ def fill_speed(facts: Facts, now: int) -> Verdict | None:
 
 
 def depth_bid(facts: Facts, now: int) -> Verdict | None:
-    """K5: thin bids pull our bids; it happens in calm markets (.294), so it never pauses."""
+    """Thin bids pull our bids; it happens in calm markets, so it never pauses."""
     liquidity = facts.inputs.liquidity
     if not liquidity.low_bid.lasts(ONE_SIDE_HOLD_NS):
         return None
@@ -314,7 +313,7 @@ def depth_bid(facts: Facts, now: int) -> Verdict | None:
 
 
 def depth_ask(facts: Facts, now: int) -> Verdict | None:
-    """K5: thin asks pull our asks."""
+    """Thin asks pull our asks."""
     liquidity = facts.inputs.liquidity
     if not liquidity.low_ask.lasts(ONE_SIDE_HOLD_NS):
         return None
@@ -322,7 +321,7 @@ def depth_ask(facts: Facts, now: int) -> Verdict | None:
 
 
 def depth(facts: Facts, now: int) -> Verdict | None:
-    """K5: both sides thin, one nearly gone, or both falling off a cliff (RISK Decision 1)."""
+    """Both sides thin, one nearly gone, or both falling off a cliff."""
     risk, liquidity = facts.risk, facts.inputs.liquidity
     bid, ask = liquidity.bid_ratio, liquidity.ask_ratio
     both = bid < risk.depth_both and ask < risk.depth_both
@@ -335,7 +334,7 @@ def depth(facts: Facts, now: int) -> Verdict | None:
 
 
 def spread(facts: Facts, now: int) -> Verdict | None:
-    """K6: far above its median, and for a while (a one-tick book passes six ticks briefly)."""
+    """Far above its median, and for a while (a one-tick book passes six ticks briefly)."""
     liquidity = facts.inputs.liquidity
     if not liquidity.wide.lasts(round(facts.risk.spread_hold_s * NS_PER_S)):
         return None
@@ -348,14 +347,14 @@ def spread(facts: Facts, now: int) -> Verdict | None:
 
 
 def book_untrusted(facts: Facts, now: int) -> Verdict | None:
-    """K10: no quotes on a book that may be wrong. Before the first trust there is none."""
+    """No quotes on a book that may be wrong. Before the first trust there is none."""
     if facts.inputs.trusted or not facts.ready:
         return None
     return Verdict(Severity.PAUSED, f"book_untrusted:{facts.inputs.distrust}", {})
 
 
 def stale(facts: Facts, now: int) -> Verdict | None:
-    """K9: silence or age (RISK Decision 3)."""
+    """Silence or age: a feed can die or grow old (RISK 2)."""
     risk, inputs = facts.risk, facts.inputs
     limit = risk.silence_ms * NS_PER_MS
     silent = inputs.silence_ns > risk.silence_all_ms * NS_PER_MS
@@ -373,7 +372,7 @@ def stale(facts: Facts, now: int) -> Verdict | None:
 
 
 def gamma_withdraw(facts: Facts, now: int) -> Verdict | None:
-    """MODEL 5.3: at such a risk aversion an order is cancelled instead of parked far away."""
+    """At such a risk aversion an order is cancelled instead of parked far away (MODEL 5.3)."""
     multiplier = facts.inputs.gamma_multiplier
     if multiplier < facts.withdraw_multiplier:
         return None

@@ -64,16 +64,16 @@ class DiffParams(msgspec.Struct, frozen=True):
 
 
 class EngineParams(msgspec.Struct, frozen=True):
-    """Clockwork of the engine (ARCHITECTURE, gated decisions)."""
+    """When the engine decides though nothing happened to its orders or its book's trust."""
 
     timer_ms: int = 100
     wake_half_spreads: float = 0.25
 
 
 class RiskParams(msgspec.Struct, frozen=True):
-    """Thresholds of the breakers (RISK C.3 with its Decisions; MODEL 8.2).
+    """Thresholds of the breakers (RISK 2, MODEL 8.2) and of the gate (RISK 6).
 
-    Money is in quote currency. `loss_budget` is the daily loss L of RISK C.
+    Money is in quote currency. `loss_budget` is the loss of a day.
     """
 
     loss_budget: float

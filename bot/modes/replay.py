@@ -132,7 +132,7 @@ class Replay:
         self.wall_s = time.perf_counter() - started
 
     def result(self) -> dict[str, Any]:
-        """The object of CONTRACT, "replay --json"; money as exact decimal strings."""
+        """What `replay --json` prints; programs rely on its keys. Money as exact decimal text."""
         summary, counts, engine = self.summary, self.codec.counts(), self.engine
         pnl = engine.ledger.mark(engine.mark())
         lot = self.loaded.instrument.lot

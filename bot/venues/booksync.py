@@ -1,6 +1,6 @@
 """Keeping a book in step with a venue's delta stream: buffer, snapshot, chain, gap, resync.
 
-Sans-I/O. Two chain rules cover Binance (VENUES, "Book, spot" and "Book, USD-M / COIN-M"):
+Sans-I/O. Two chain rules cover Binance (VENUES 1):
 
 * spot: an event wholly old (last <= ours) is ignored, first > ours + 1 is a gap;
 * futures: prev must equal the last id applied.

@@ -1,6 +1,6 @@
 """How much liquidity others show: smoothed depth against its baseline, spread against its median.
 
-Every depth number that leaves this file is smoothed (RISK Decision 1): raw readings tripped
+Every depth number that leaves this file is smoothed (RISK 2): raw readings tripped
 the cliff breaker in 87 % of calm simulations, smoothed ones in none.
 """
 
@@ -12,7 +12,7 @@ from bot.domain.params import RiskParams
 from bot.domain.units import NS_PER_MS, NS_PER_S
 
 SAMPLE_NS: Final = 250 * NS_PER_MS  # baselines and the look-back learn at this pace
-LOOK_BACK_NS: Final = 5 * NS_PER_S  # "within 5 s" of RISK K5
+LOOK_BACK_NS: Final = 5 * NS_PER_S  # both sides falling within it is a cliff
 SAMPLE_GAP_NS_MAX: Final = 1 * NS_PER_S  # a longer silence teaches a baseline no more than this
 SETTLED_WEIGHT: Final = 0.75  # of an average: two half-lives of readings
 CALM_SPREAD_X: Final = 3.0  # re-entry wants a spread below this many medians (MODEL 8.4)
