@@ -1,4 +1,4 @@
-"""A market-making bot: one functional core, an imperative shell, six worlds.
+"""A market-making bot: one functional core and an imperative shell.
 
 Where things are: domain (words), market (the book), core (decisions), venues (codecs), sim
 (the paper world), journal (memory), shell (hands), ops (eyes), modes (wiring), cli. See

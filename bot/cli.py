@@ -242,12 +242,18 @@ def audit(
 
 
 def main() -> None:
-    """Entry point of `mmbot`."""
+    """Entry point of `mmbot`. Nobody need read all of its output: `| head -1` is no failure."""
+    code: str | int | None = 0
     try:
         app()
-    except BrokenPipeError:
-        # The reader of our output went away; Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SystemExit as end:
+        # Typer leaves with 1 when it meets a closed pipe.
+        code = 0 if isinstance(end.__context__, BrokenPipeError) else end.code
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = 130
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at exit, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)

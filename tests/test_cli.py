@@ -170,6 +170,18 @@ def test_a_mistake_from_outside(tmp_path: Path) -> None:
 # replay
 
 
+@pytest.mark.parametrize("emit", [[], ["--json"], ["--emit", "bbo"], ["--help"]])
+def test_a_reader_that_goes_away(capture: Path, emit: list[str]) -> None:
+    args = [sys.executable, "-m", "bot", "replay", str(capture), *USDM, *emit]
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        done = subprocess.run(args, cwd=ROOT, stdout=writes, stderr=subprocess.PIPE, timeout=120)
+    finally:
+        os.close(writes)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_replay_json_is_one_object_with_every_key(capture: Path) -> None:
     done = mmbot("replay", capture, *USDM, "--json")
     assert (done.exit_code, done.stderr) == (0, "")

@@ -1,7 +1,7 @@
 """What stops the bot from quoting, and how it comes back.
 
 Each row of the table `rules` is a cause: a trigger and its way back. Causes are independent
-and joined by max; one that clears never lowers another (RISK C.1).
+and joined by max; one that clears never lowers another (RISK 1, 2).
 """
 
 from collections.abc import Callable
@@ -11,24 +11,22 @@ import msgspec
 
 from bot.core import triggers
 from bot.core.rearm import FULL, PLAIN, PLAIN_STEP_NS, STAGED, Cooldown, DailyCount, Ramp
-from bot.core.triggers import Facts, Inputs, Level, Verdict
+from bot.core.triggers import Facts, Inputs, Severity, Verdict
 from bot.domain.decisions import Rearm, Trip
 from bot.domain.params import RiskParams
 from bot.domain.units import NS_PER_S, Side
 
-__all__ = ["ALL_CLEAR", "NOT_READY", "Breakers", "Inputs", "Level", "Mode", "Verdict"]
-
-WIDE_FACTOR: Final = 2.0  # of the spread at level WIDEN
+WIDE_FACTOR: Final = 2.0  # of the spread at WIDEN
 CALM_RATIO: Final = 0.5  # MODEL 8.4: depth over baseline
 CALM_SIGMA_X: Final = 3.0  # MODEL 8.4: sigma_fast over sigma_slow
 SECOND_TRIP_NS: Final = 1_800 * NS_PER_S  # MODEL 8.4: a second one within 30 min halts
-REARMS_PER_DAY_MAX: Final = 6  # RISK C.3, generic gate
+REARMS_PER_DAY_MAX: Final = 6  # by themselves; one more halts
 
 
-class Mode(msgspec.Struct, frozen=True):
+class Permission(msgspec.Struct, frozen=True):
     """What quoting may do now. `size` is 0 and no side is allowed at PAUSED and above."""
 
-    level: Level
+    severity: Severity
     size: float  # of the normal size, 0 to 1
     spread: float  # of the model's half-spread, at least 1
     bids_allowed: bool
@@ -36,8 +34,8 @@ class Mode(msgspec.Struct, frozen=True):
     causes: tuple[str, ...]
 
 
-NOT_READY: Final = Mode(Level.PAUSED, 0.0, 1.0, False, False, ("not_ready",))
-ALL_CLEAR: Final = Mode(Level.ACTIVE, 1.0, 1.0, True, True, ())
+NOT_READY: Final = Permission(Severity.PAUSED, 0.0, 1.0, False, False, ("not_ready",))
+ALL_CLEAR: Final = Permission(Severity.ACTIVE, 1.0, 1.0, True, True, ())
 
 
 def bids_back(facts: Facts, now: int) -> bool:
@@ -120,15 +118,15 @@ class Breaker:
         )
 
     @property
-    def level(self) -> Level:
-        """The level that this cause asks for."""
-        return Level.ACTIVE if self.verdict is None else self.verdict.level
+    def severity(self) -> Severity:
+        """The severity that this cause asks for."""
+        return Severity.ACTIVE if self.verdict is None else self.verdict.severity
 
     def lets_go(self, facts: Facts, now: int, found: Verdict | None) -> bool:
         """Whether the verdict that holds may sink to `found`, which is no higher."""
-        if self.level >= Level.HALTED:
+        if self.severity >= Severity.HALTED:
             return False
-        quiet = found is None or found.level < self.level
+        quiet = found is None or found.severity < self.severity
         gate = self.rule.gate
         return self.cooldown.over(now, quiet and (gate is None or gate(facts, now)))
 
@@ -139,7 +137,7 @@ class Breaker:
 class Breakers:
     """All breakers, joined.
 
-    `mode` is what quoting may do since the last `decide`, `reported` the trips and re-arms
+    `permission` is what quoting may do since the last `decide`, `reported` the trips and re-arms
     which that call found: a Trip when a cause reaches PAUSED or more (every quote is
     cancelled then, so WIDEN and ONE_SIDED are no trips), a Rearm when the last such cause
     lets go. The first start is neither, and at full size.
@@ -154,11 +152,11 @@ class Breakers:
         "_paused",
         "_ramp",
         "_rearms",
+        "_rearms_by_itself",
         "_staged",
         "_staged_step_ns",
         "_staged_trip_at",
-        "_unasked",
-        "mode",
+        "permission",
         "reported",
     )
 
@@ -172,10 +170,10 @@ class Breakers:
         self._staged = False  # the way back to full size is the staged one
         self._staged_trip_at: int | None = None
         self._paused = False  # by a trip, not by a missing first book
-        self._unasked = True  # no operator has a hand in the next re-arm
+        self._rearms_by_itself = True  # no operator has a hand in the next re-arm
         self._cleared = ""  # the cause that let go last
         self._last = 0
-        self.mode = NOT_READY
+        self.permission = NOT_READY
         self.reported: list[Trip | Rearm] = []
 
     def filled(self, now: int, signed_lots: int) -> None:
@@ -186,36 +184,36 @@ class Breakers:
     def latch(self, verdict: Verdict) -> None:
         """Stop for a cause found elsewhere: an operator's kill, a halt of an earlier run.
 
-        The level is HALTED or LOCKED; it counts from the next `decide`.
+        The severity is HALTED or LOCKED; it counts from the next `decide`.
         """
-        assert verdict.level >= Level.HALTED, verdict
+        assert verdict.severity >= Severity.HALTED, verdict
         held = self._facts.latched
-        if held is None or verdict.level > held.level:
+        if held is None or verdict.severity > held.severity:
             self._facts.latched = verdict
 
     def operator_rearm(self, now: int, reason: str) -> None:
         """Clear what HALTED, not what LOCKED; from the next `decide`, if nothing else holds.
 
-        The windows of 1 min to 1 h start anew, the day's does not (K1: a lost day ends with
+        The windows of 1 min to 1 h start anew, the day's does not (a lost day ends with
         the day). Raises ValueError on a reason without a letter.
         """
         if not reason.strip():
             raise ValueError("a re-arm needs a typed reason")
         facts = self._facts
-        halted = [breaker for breaker in self._breakers if breaker.level is Level.HALTED]
-        if facts.latched is not None and facts.latched.level is Level.HALTED:
+        halted = [breaker for breaker in self._breakers if breaker.severity is Severity.HALTED]
+        if facts.latched is not None and facts.latched.severity is Severity.HALTED:
             facts.latched = None
         elif not halted:
             return
         for breaker in halted:
             breaker.verdict = None
         self._cleared = f"operator:{reason}"
-        self._unasked = False
+        self._rearms_by_itself = False
         facts.loss.restart()
         self._rearms.clear()
         self._staged_trip_at = None
 
-    def decide(self, now: int, inputs: Inputs) -> Mode:
+    def decide(self, now: int, inputs: Inputs) -> Permission:
         """Judge every cause at `now`, which never goes back."""
         assert now >= self._last, f"time went back: {now} < {self._last}"
         self._last = now
@@ -229,27 +227,27 @@ class Breakers:
                 self._judge(breaker, now, found)
                 busy = True
         held = self._held() if busy else []
-        if any(verdict.level >= Level.PAUSED for verdict, _ in held):
+        if any(verdict.severity >= Severity.PAUSED for verdict, _ in held):
             self._paused = True
         elif self._paused and facts.ready:
             self._return_to_quoting(now)
             held = self._held()
         blocked = self._paused or not facts.ready
-        self.mode = self._nothing(held) if blocked else self._some(now, held)
-        return self.mode
+        self.permission = self._forbid(held) if blocked else self._permit(now, held)
+        return self.permission
 
     def _held(self) -> list[tuple[Verdict, float]]:
         return [(b.verdict, b.rule.spread) for b in self._breakers if b.verdict is not None]
 
     def _judge(self, breaker: Breaker, now: int, found: Verdict | None) -> None:
-        level = breaker.level
-        if found is not None and found.level > level:
+        severity = breaker.severity
+        if found is not None and found.severity > severity:
             self._enter(breaker, now, found)
         elif breaker.lets_go(self._facts, now, found):
-            if level >= Level.PAUSED and breaker.verdict is not None:
+            if severity >= Severity.PAUSED and breaker.verdict is not None:
                 self._cleared = breaker.verdict.cause
             breaker.verdict = found
-        elif found is not None and found.level is level:
+        elif found is not None and found.severity is severity:
             breaker.verdict = found  # the position may have changed its sign
 
     def _enter(self, breaker: Breaker, now: int, found: Verdict) -> None:
@@ -258,17 +256,17 @@ class Breakers:
         if rule.trips_per_day_max is not None:
             halts = breaker.today.add(now) > rule.trips_per_day_max
         if rule.staged:
-            halts = halts or self._second(now)
+            halts = halts or self._trips_again_too_soon(now)
             self._staged = True
             self._staged_trip_at = now
         if halts:
-            found = msgspec.structs.replace(found, level=Level.HALTED)
+            found = msgspec.structs.replace(found, severity=Severity.HALTED)
         breaker.verdict = found
         breaker.cooldown.trip(now)
-        if found.level >= Level.PAUSED:
-            self.reported.append(Trip(found.level.name, found.cause, found.evidence))
+        if found.severity >= Severity.PAUSED:
+            self.reported.append(Trip(found.severity.name, found.cause, found.evidence))
 
-    def _second(self, now: int) -> bool:
+    def _trips_again_too_soon(self, now: int) -> bool:
         """MODEL 8.4: one more staged trip after quoting came back, too soon after the last."""
         if self._staged_trip_at is None:
             return False
@@ -278,10 +276,10 @@ class Breakers:
 
     def _return_to_quoting(self, now: int) -> None:
         """The last cause of a pause has let go."""
-        unasked, self._unasked = self._unasked, True
-        if unasked and self._rearms.add(now) > REARMS_PER_DAY_MAX:
+        by_itself, self._rearms_by_itself = self._rearms_by_itself, True
+        if by_itself and self._rearms.add(now) > REARMS_PER_DAY_MAX:
             evidence = {"rearms_per_day_max": float(REARMS_PER_DAY_MAX)}
-            self._facts.latched = Verdict(Level.HALTED, "rearms_per_day", evidence)
+            self._facts.latched = Verdict(Severity.HALTED, "rearms_per_day", evidence)
             self._enter(self._latch, now, self._facts.latched)
             return
         self._paused = False
@@ -291,33 +289,33 @@ class Breakers:
             self._ramp.start(now, PLAIN, PLAIN_STEP_NS)
         self.reported.append(Rearm(self._cleared, self._ramp.step(now).size))
 
-    def _some(self, now: int, held: list[tuple[Verdict, float]]) -> Mode:
+    def _permit(self, now: int, held: list[tuple[Verdict, float]]) -> Permission:
         step = self._ramp.step(now)
         if step is FULL:
             self._staged = False
-        level = Level.ACTIVE if step is FULL else Level.WIDEN
+        severity = Severity.ACTIVE if step is FULL else Severity.WIDEN
         spread, bids, asks = step.spread, True, True
         causes: tuple[str, ...] = () if step is FULL else ("ramp",)
         for verdict, factor in held:
-            level = max(level, verdict.level)
+            severity = max(severity, verdict.severity)
             spread = max(spread, factor)
             bids = bids and verdict.side is not Side.BUY
             asks = asks and verdict.side is not Side.SELL
             causes = (*causes, verdict.cause)
-        if level is Level.ACTIVE:
+        if severity is Severity.ACTIVE:
             return ALL_CLEAR
-        return Mode(level, step.size, spread, bids, asks, causes)
+        return Permission(severity, step.size, spread, bids, asks, causes)
 
-    def _nothing(self, held: list[tuple[Verdict, float]]) -> Mode:
-        level = max((verdict.level for verdict, _ in held), default=Level.PAUSED)
+    def _forbid(self, held: list[tuple[Verdict, float]]) -> Permission:
+        severity = max((verdict.severity for verdict, _ in held), default=Severity.PAUSED)
         causes = tuple(verdict.cause for verdict, _ in held)
         if not self._facts.ready:
             causes = (*causes, "not_ready")
-        return Mode(max(level, Level.PAUSED), 0.0, 1.0, False, False, causes)
+        return Permission(max(severity, Severity.PAUSED), 0.0, 1.0, False, False, causes)
 
     def __repr__(self) -> str:
         held = [breaker for breaker in self._breakers if breaker.verdict is not None]
         return (
-            f"Breakers({self.mode}, held={held}, {self._ramp}, rearms={self._rearms}, "
+            f"Breakers({self.permission}, held={held}, {self._ramp}, rearms={self._rearms}, "
             f"staged={self._staged}, staged_trip_at={self._staged_trip_at})"
         )

@@ -9,7 +9,7 @@ from decimal import Decimal
 from math import exp
 from typing import Final
 
-from bot.core.breakers import Breakers, Inputs, Level, Mode, Verdict
+from bot.core.breakers import Breakers, Permission
 from bot.core.diff import diff
 from bot.core.gate import Gate
 from bot.core.ladder import Target, ladder, ladder_rules
@@ -25,6 +25,7 @@ from bot.core.quoting import (
 )
 from bot.core.signals.liquidity import Liquidity
 from bot.core.signals.volatility import Volatility
+from bot.core.triggers import Inputs, Severity, Verdict
 from bot.core.valve import Valve, log_multiplier, z_vol
 from bot.domain.decisions import Cancel, Decision, Place, Resync, Trip
 from bot.domain.events import Event, Filled, OrderOpened, Rearmed
@@ -37,14 +38,13 @@ from bot.market.book import NAMES, Book, Head
 from bot.market.kernels import CROSSED, LOST, ONE_SIDED, TRUST, TRUSTED, UNSYNCED
 
 ANYWHERE: Final = 1e18  # ticks: wide enough never to be left
-NO_TERMS: Final = Terms(0.0, 0.0)
 
 
 class Engine:
     """One symbol on one venue.
 
-    `prefix` starts every client id of this run, so that no id is ever used twice. Raises
-    ValueError for an inverse contract, whose PnL the ledger cannot keep.
+    `prefix` starts every client id; an id is unique within a run. Raises ValueError for an
+    inverse contract, whose PnL the ledger cannot keep.
     """
 
     def __init__(self, instrument: Instrument, fees: Fees, params: Params, prefix: str) -> None:
@@ -112,7 +112,7 @@ class Engine:
         order, new_lots = self.orders.apply(event)
         if isinstance(event, OrderOpened) and order.opened_at == 0:
             order.opened_at = event.at
-            order.ahead = self.book.quantity(0 if order.side is Side.BUY else 1, order.tick)
+            order.ahead = self.book.quantity(order.side, order.tick)
         elif isinstance(event, Filled) and new_lots > 0:
             self._filled(event, order, new_lots)
 
@@ -128,9 +128,10 @@ class Engine:
         self.ledger.fill(event.side, event.tick, lots, event.maker, exact_mid, self._now)
         self.markouts.fill(self._now, event.side, event.tick * self._tick, lots * self._lot, mid)
         self.breakers.filled(self._now, event.side * lots)
-        if event.side * (event.tick - order.tick) > 0:  # F72: worse than our limit
+        # A fill worse than our limit: the venue or our table is wrong.
+        if event.side * (event.tick - order.tick) > 0:
             evidence = {"limit_tick": float(order.tick), "fill_tick": float(event.tick)}
-            self.breakers.latch(Verdict(Level.HALTED, "fill_beyond_limit", evidence))
+            self.breakers.latch(Verdict(Severity.HALTED, "fill_beyond_limit", evidence))
 
     # --- deciding -----------------------------------------------------------------------
 
@@ -139,7 +140,7 @@ class Engine:
         return None if self._decided_at is None else self._decided_at + self._timer_ns
 
     def decide(self, now: int) -> list[Decision]:
-        """Signals, breakers, targets, gate, diff: everything to be done at `now`."""
+        """Signals, breakers, targets, diff, gate: everything to be done at `now`."""
         now = max(now, self._now)
         self._now = now
         self._decided_at = now
@@ -149,13 +150,13 @@ class Engine:
         if trusted:
             self._sense(now, h)
         self._was_trusted = trusted
-        mode = self.breakers.decide(now, self._inputs(now, h, trusted))
+        permission = self.breakers.decide(now, self._inputs(now, h, trusted))
         decisions: list[Decision] = list(self.breakers.reported)
         if not trusted:
             self._ask_resync(now, h, decisions)
         tripped = any(isinstance(d, Trip) for d in decisions)
-        quoting = trusted and not tripped and (mode.bids_allowed or mode.asks_allowed)
-        self.targets = self._quote(h, mode) if quoting else []
+        quoting = trusted and not tripped and (permission.bids_allowed or permission.asks_allowed)
+        self.targets = self._quote(h, permission) if quoting else []
         if not quoting:
             self.book.wake_outside(-ANYWHERE, ANYWHERE)
         if tripped:
@@ -164,7 +165,7 @@ class Engine:
         return decisions
 
     def _sweep_unknown(self, now: int, decisions: list[Decision]) -> None:
-        """A trip also cancels what may or may not rest at the venue (RISK C.2, step 2)."""
+        """A trip also cancels what may or may not rest at the venue (RISK 3)."""
         for side in (Side.BUY, Side.SELL):
             for order in self.orders.working(side):
                 if order.state is OrderState.UNKNOWN:
@@ -188,7 +189,7 @@ class Engine:
             bids * self._tick,
             asks * self._tick,
             (h.ask - h.bid) / mid / BPS,
-            frozen=self.breakers.mode.level >= Level.REDUCE_ONLY,
+            frozen=self.breakers.permission.severity >= Severity.REDUCE_ONLY,
         )
         log_m = 0.0
         if self.volatility.ready:
@@ -247,11 +248,9 @@ class Engine:
             # Rebate and adverse move are part of what tau* balances: A' and c of MODEL 2.3.
             rate = quote.A_per_s * exp(k * (rebate - 0.5 * xi))
             tau = rolling_horizon(gamma, sigma, rate, k)
-        half = avellaneda_stoikov_terms(base_gamma, sigma, tau, k).half
-        skew = avellaneda_stoikov_terms(gamma, sigma, tau, k).skew
-        return Terms(half + 0.5 * xi - rebate, skew)
+        return avellaneda_stoikov_terms(gamma, sigma, tau, k, rebate, xi, base_gamma)
 
-    def _quote(self, h: Head, mode: Mode) -> list[Target]:
+    def _quote(self, h: Head, permission: Permission) -> list[Target]:
         quote = self._params.quote
         fair = h.fair
         terms = self._terms(fair)
@@ -265,15 +264,14 @@ class Engine:
             terms,
             fair=fair,
             q=q,
-            q_target=0.0,
             best_bid=h.bid,
             best_ask=h.ask,
             min_half=max(0.5, least * fair),
             max_distance=withdraw_distance(quote.A_per_s, quote.k_per_bp / bp),
-            size_factor=mode.size,
-            spread_factor=mode.spread,
-            bids=mode.bids_allowed,
-            asks=mode.asks_allowed,
+            size_factor=permission.size,
+            spread_factor=permission.spread,
+            bids=permission.bids_allowed,
+            asks=permission.asks_allowed,
         )
         inner = min((abs(t.tick - fair) for t in targets), default=0.0)
         band = max(1.0, self._params.engine.wake_half_spreads * inner)
@@ -288,7 +286,7 @@ class Engine:
             wanted = [target for target in self.targets if target.side is side]
             displayed = []
             for order in working:
-                shown = self.book.quantity(0 if side is Side.BUY else 1, order.tick)
+                shown = self.book.quantity(side, order.tick)
                 order.ahead = min(order.ahead, shown)
                 displayed.append(shown)
             surplus, absent = diff(wanted, working, displayed, self._params.diff)
@@ -322,16 +320,16 @@ class Engine:
         """A frozen snapshot for eyes, with so many levels of the book a side."""
         h = self.book.read()
         orders = [*self.orders.working(Side.BUY), *self.orders.working(Side.SELL)]
-        mode = self.breakers.mode
         # gamma = g k; k is per bp of the fair price, which is in ticks here (MODEL 5.2).
         price = h.fair * self._tick
         base_gamma = self._g0 * self._params.quote.k_per_bp / (price * BPS) if price > 0.0 else 0.0
+        permission = self.breakers.permission
         return View(
             now=self._now,
             trusted=h.distrust == TRUSTED,
             distrust=NAMES[h.distrust],
-            level=mode.level.name,
-            causes=mode.causes,
+            level=permission.severity.name,
+            causes=permission.causes,
             bid_tick=h.bid,
             ask_tick=h.ask,
             fair_ticks=h.fair,
@@ -345,8 +343,8 @@ class Engine:
             reservation_ticks=self._reservation,
             half_spread_ticks=self._half_spread,
             position_lots=self.ledger.position_lots,
-            bids=self.book.top(0, levels),
-            asks=self.book.top(1, levels),
+            bids=self.book.top(Side.BUY, levels),
+            asks=self.book.top(Side.SELL, levels),
             orders=tuple(
                 OrderView(o.order_id, o.side, o.tick, o.lots, o.filled_lots, o.state.name)
                 for o in orders
@@ -357,6 +355,6 @@ class Engine:
     def __repr__(self) -> str:
         seconds = self._now / NS_PER_S
         return (
-            f"<Engine {self.breakers.mode.level.name} q={self.ledger.position_lots} "
+            f"<Engine {self.breakers.permission.severity.name} q={self.ledger.position_lots} "
             f"{self.orders!r} {self.book!r} at {seconds:.3f}>"
         )

@@ -1,4 +1,4 @@
-"""Pre-trade checks: the last word on an order before it leaves the core (RISK A.2)."""
+"""Pre-trade checks: the last word on an order before it leaves the core (RISK 6)."""
 
 from collections.abc import Sequence
 from enum import Enum
@@ -12,13 +12,13 @@ from bot.domain.units import BPS, Side
 class Refusal(Enum):
     """Why an order was refused; `Gate.refused` counts them."""
 
-    ORDER_SIZE = "order_size"  # R12
-    COLLAR = "collar"  # R10
-    POSITION = "position"  # R13, worst case
-    OPEN_ORDERS = "open_orders"  # R15
-    UNKNOWN_ORDER = "unknown_order"  # R03: the side is blocked until the venue's word
-    SELF_CROSS = "self_cross"  # R19
-    WOULD_TAKE = "would_take"  # R20
+    ORDER_SIZE = "order_size"
+    COLLAR = "collar"  # too far from the fair price
+    POSITION = "position"  # in the worst case of all that may fill
+    OPEN_ORDERS = "open_orders"
+    UNKNOWN_ORDER = "unknown_order"  # the side is blocked until the venue's word
+    SELF_CROSS = "self_cross"
+    WOULD_TAKE = "would_take"
 
 
 class Gate:

@@ -59,7 +59,6 @@ def ladder(
     *,
     fair: float,
     q: float,
-    q_target: float,
     best_bid: int,
     best_ask: int,
     min_half: float,
@@ -72,29 +71,26 @@ def ladder(
     """Orders to rest now: bids from the inside out, then asks from the inside out.
 
     Level i stands where the optimum will be once the inner levels have traded (MODEL 11):
-    delta_i = half + skew (q - q* + N_{i-1} + n_i/2) for bids, mirrored for asks. Then the
-    clamps of MODEL 0 in their order: `min_half` from `fair` on each side; bid below ask,
-    else half a tick each side of the reservation price; bids down and asks up to a tick,
-    post-only against the touch; sides without permission; lots rounded down, dropped when
-    below the instrument's least quantity or notional. A level at `max_distance` from
+    delta_i = half + skew (q + N_{i-1} + n_i/2) for bids, mirrored for asks. Then the clamps
+    of MODEL 0 in their order: `min_half` from `fair` on each side; bids down and asks up to
+    a tick, post-only against the touch; sides without permission; lots rounded down, dropped
+    when below the instrument's least quantity or notional. A level at `max_distance` from
     `fair` or beyond is dropped (MODEL 5.3).
 
-    `terms`, `fair`, `min_half` and `max_distance` are in ticks; `min_half` is at least
-    half a tick where MODEL 0 holds, which alone keeps bids below asks. `spread_factor`
+    `terms`, `fair`, `min_half` and `max_distance` are in ticks; `min_half` is at least half
+    a tick, which keeps bids below asks whatever the model says. `spread_factor`
     (>= 1) widens `half` and never the skew (MODEL 5.2); a negative half stays as it is.
     `size_factor`, in (0, 1], scales the lots and not the distances: smaller is a
     precaution, and a precaution must not quote closer.
     """
     assert 0.0 < size_factor <= 1.0 <= spread_factor
+    assert min_half >= 0.5, min_half
     half = terms.half * spread_factor if terms.half > 0.0 else terms.half
     skew = terms.skew
-    shift = skew * (q - q_target)  # fair minus the reservation price
+    shift = skew * q  # fair minus the reservation price
     inner = half + skew * rules.levels[0][0]
     bid_distance = max(inner + shift, min_half)
     ask_distance = max(inner - shift, min_half)
-    if bid_distance + ask_distance <= 0.0:
-        bid_distance = 0.5 + shift
-        ask_distance = 0.5 - shift
     spacing = max(1.0, rules.spacing_half_spreads * max(inner, min_half))
     targets: list[Target] = []
     # Asks are bids in mirrored prices: every tick and limit changes its sign.

@@ -40,7 +40,7 @@ def effective_revenue(price: Decimal, fee_rate: Decimal) -> Decimal:
 
 
 def break_even_ask(average_cost: Decimal, fee_rate: Decimal) -> Decimal:
-    """Price at which a sale returns exactly `average_cost` (MODEL 1.1, P7); off the grid."""
+    """Price at which a sale returns exactly `average_cost` (MODEL 1.1); off the grid."""
     with localcontext(MONEY):
         return average_cost / (1 - fee_rate)
 
@@ -48,7 +48,7 @@ def break_even_ask(average_cost: Decimal, fee_rate: Decimal) -> Decimal:
 def break_even_ask_tick(average_cost: Decimal, fee_rate: Decimal, tick: Decimal) -> int:
     """Lowest tick at which a sale does not lose against `average_cost`.
 
-    P7 of MODEL 1.1 rounds to the nearest tick instead, which loses P8's 0.00022 a unit.
+    The nearest tick may lie below: in the example of MODEL 1.1 it loses 0.00022 a unit.
     """
     with localcontext(MONEY):
         ticks = average_cost / (tick * (1 - fee_rate))

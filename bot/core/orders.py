@@ -1,9 +1,8 @@
 """What becomes of an own order: one table, state x input, and the orders that walk it.
 
-The table holds every race that a venue can really produce (RISK A.1, faults F01-F22); a
-cell without a target is a broken invariant of ours and raises. Not knowing is a state:
-an UNKNOWN order counts at its worst case, blocks its side and is resolved only by the
-venue's word.
+The table holds every race that a venue can really produce (RISK 5); a cell without a target
+is a broken invariant of ours and raises. Not knowing is a state: an UNKNOWN order counts at
+its worst case, blocks its side and is resolved only by the venue's word.
 """
 
 from collections import deque
@@ -25,7 +24,7 @@ from bot.domain.events import (
 from bot.domain.units import Side
 
 # Ended orders (and with them their trade ids) that late reports can still find. At ten
-# orders a second this is 109 minutes; a venue was seen to repeat a fill after 40 (F22).
+# orders a second this is 109 minutes; a venue was seen to repeat a fill after 40.
 ENDED_ORDERS_MAX: Final = 65_536
 
 
@@ -90,12 +89,12 @@ ____: Final = None  # illegal
 # LIVE, PART        OPENED again: stream and REST reply both tell. CANCELLED unasked:
 #                   self-trade prevention, dead-man's switch, operator. CANCEL_REJECTED: the
 #                   answer to a cancel whose outcome was given up and then resolved as open.
-#                   OUTCOME_LOST: the stream was faster than the timeout of the request (F06),
+#                   OUTCOME_LOST: the stream was faster than the timeout of the request,
 #                   the venue's word stands. REJECTED contradicts the venue's own ack.
 # PENDING_CANCEL    Counts as live until proof, also through a late ack or a fill. CANCEL_SENT
 #                   again: sweeps repeat. REJECTED: the order was refused while its cancel
 #                   travelled. CANCEL_REJECTED: it ended otherwise and the report of how is
-#                   still under way (F14), hence UNKNOWN.
+#                   still under way, hence UNKNOWN.
 # UNKNOWN           Any word of the venue about the order itself resolves it. A cancel sent,
 #                   refused or lost says nothing new: the side stays blocked.
 # FILLED            Ack after fill. CANCELLED, CANCEL_REJECTED: a cancel crossed the last fill.
@@ -104,7 +103,7 @@ ____: Final = None  # illegal
 # CANCELLED         OPENED: the ack of an order cancelled before it. CANCELLED again: stream and
 #                   REST reply both tell. A late fill is booked: the order stays CANCELLED, or
 #                   becomes FILLED once its whole quantity has traded, which is the same end
-#                   whatever the order of reports (F21). CANCEL_REJECTED: the second of two
+#                   whatever the order of reports. CANCEL_REJECTED: the second of two
 #                   cancels. OUTCOME_LOST: as for FILLED.
 # REJECTED          REJECTED again: stream and REST reply both tell. CANCEL_REJECTED,
 #                   OUTCOME_LOST: the end of a cancel sent before the refusal. An ack or a fill
@@ -128,7 +127,7 @@ TRANSITIONS: Final[tuple[tuple[OrderState | None, ...], ...]] = (
 class Order:
     """One own order. Prices in ticks, quantities in lots, times in ns; 0 is "not yet".
 
-    `ahead` and `opened_at` belong to the diff and are never touched here.
+    `ahead` and `opened_at` are kept by the engine and never touched here.
     """
 
     order_id: str
@@ -142,7 +141,7 @@ class Order:
     cancel_sent_at: int = 0  # of the latest cancel
     ahead: float = 0.0
     opened_at: int = 0
-    # The fill's dedupe key is (order, trade, side), RISK R08; the order fixes its side.
+    # A fill is known by (order, trade, side), and the order fixes the side.
     trade_ids: set[str] = field(default_factory=set)
 
     @property
@@ -277,7 +276,7 @@ class OrderTable:
         return sum(order.remaining_lots for order in self._working(side))
 
     def blocked(self, side: Side) -> bool:
-        """No new order may go to `side`: one of its orders is UNKNOWN (RISK I18)."""
+        """No new order may go to `side`: one of its orders is UNKNOWN (RISK 5)."""
         return any(order.state is OrderState.UNKNOWN for order in self._working(side))
 
     def two_sided(self) -> bool:

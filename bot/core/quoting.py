@@ -87,15 +87,36 @@ def glft_terms(
     return Terms(half, exp(log_skew) if log_skew < _LOG_SKEW_MAX else SKEW_MAX)
 
 
-def avellaneda_stoikov_terms(gamma: float, sigma: float, tau: float, k: float) -> Terms:
+def avellaneda_stoikov_terms(
+    gamma: float,
+    sigma: float,
+    tau: float,
+    k: float,
+    rebate: float = 0.0,
+    xi: float = 0.0,
+    base_gamma: float | None = None,
+) -> Terms:
     """Avellaneda-Stoikov 2008 (MODEL 2.1) with `tau` = T - t seconds left (>= 0).
 
-    half = ln(1 + gamma/k) / gamma, skew = gamma sigma^2 tau.
+    half = ln(1 + gamma/k) / gamma + xi/2 - rebate, skew = gamma sigma^2 tau; `base_gamma`
+    freezes the logarithm as in `glft_terms`.
     """
-    if not (0.0 < gamma < inf and 0.0 <= sigma < inf and 0.0 <= tau < inf and 0.0 < k < inf):
-        raise _outside(gamma=gamma, sigma=sigma, tau=tau, k=k)
+    if not (
+        0.0 < gamma < inf
+        and 0.0 <= sigma < inf
+        and 0.0 <= tau < inf
+        and 0.0 < k < inf
+        and -inf < rebate < inf
+        and -inf < xi < inf
+    ):
+        raise _outside(gamma=gamma, sigma=sigma, tau=tau, k=k, rebate=rebate, xi=xi)
+    if base_gamma is None:
+        base_gamma = gamma
+    elif not 0.0 < base_gamma < inf:
+        raise _outside(base_gamma=base_gamma)
+    half = _base(base_gamma, k) + 0.5 * xi - rebate
     skew = gamma * sigma * sigma * tau
-    return Terms(_base(gamma, k), skew if skew < SKEW_MAX else SKEW_MAX)
+    return Terms(half, skew if skew < SKEW_MAX else SKEW_MAX)
 
 
 def glft(

@@ -1,6 +1,6 @@
 """The way back after a trip: how long a cause must be quiet, and how size returns in steps.
 
-RISK Decision 2: a quiet patch is not a recovery. On 2025-10-10 the gap between the last buy
+A quiet patch is not a recovery (RISK 4). On 2025-10-10 the gap between the last buy
 and the last sell fell from 8.8 bp to 2.7 bp and blew out to 199 bp twenty minutes later.
 """
 
@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from bot.domain.units import NS_PER_S
 
 DAY_NS: Final = 86_400 * NS_PER_S
-CLEAN_NS: Final = 4 * 3_600 * NS_PER_S  # RISK C.3, generic gate: doubling ends after this
+CLEAN_NS: Final = 4 * 3_600 * NS_PER_S  # without a trip: the doubling of pauses ends
 
 
 class Step(NamedTuple):
@@ -20,7 +20,7 @@ class Step(NamedTuple):
 
 
 FULL: Final = Step(1.0, 1.0)
-# RISK C.3, generic gate: 25 % more every 30 s.
+# RISK 4: 25 % more every 30 s.
 PLAIN: Final = (Step(0.25, 1.0), Step(0.50, 1.0), Step(0.75, 1.0), FULL)
 PLAIN_STEP_NS: Final = 30 * NS_PER_S
 # MODEL 8.4, after liquidity or spread trips.

@@ -1,8 +1,7 @@
 """What speaks against quoting: one small pure trigger a cause, and the facts that it judges.
 
-The triggers are the rows K1, K3, K4, K5, K6, K9, K10 of RISK C.3 as its Decisions change
-them, and MODEL 5.3 for gamma. A trigger says what is true now; how long it counts is the
-business of `breakers`.
+RISK 2 lists them by the names of their causes. A trigger says what is true now; how long it
+counts is the business of `breakers`.
 """
 
 from collections import deque
@@ -16,13 +15,13 @@ from bot.core.signals.liquidity import Liquidity
 from bot.domain.params import RiskParams
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 
-ONE_SIDE_HOLD_NS: Final = 500 * NS_PER_MS  # K5: one thin side is pulled after this
+ONE_SIDE_HOLD_NS: Final = 500 * NS_PER_MS  # one thin side is pulled after this
 LOSS_SLOTS: Final = 3_601  # one hour at 1 s and the second that is under way
 FILL_SLOT_NS: Final = 10 * NS_PER_MS
 
 
-class Level(IntEnum):
-    """How much the bot may do (RISK C.1), from everything to nothing without a new config."""
+class Severity(IntEnum):
+    """How much the bot may do (RISK 1), from everything to nothing without a new config."""
 
     ACTIVE = 0
     WIDEN = 1
@@ -36,7 +35,7 @@ class Level(IntEnum):
 class Verdict(msgspec.Struct, frozen=True):
     """What a trigger found. `side` is the side it pulls, for ONE_SIDED and REDUCE_ONLY."""
 
-    level: Level
+    severity: Severity
     cause: str
     evidence: dict[str, float]
     side: Side | None = None
@@ -243,55 +242,56 @@ class Facts:
 
 
 def loss_1m(facts: Facts, now: int) -> Verdict | None:
-    """K1: 10 % of the day's budget within a minute."""
-    limit = -facts.risk.loss_1m_fraction * facts.risk.loss_budget
-    if facts.loss.minute > limit:
-        return None
-    return Verdict(Level.WIDEN, "loss_1m", {"change": facts.loss.minute, "limit": limit})
+    """A tenth of the day's budget within a minute."""
+    fraction = facts.risk.loss_1m_fraction
+    return _loss(facts, "loss_1m", facts.loss.minute, fraction, Severity.WIDEN)
 
 
 def loss_5m(facts: Facts, now: int) -> Verdict | None:
-    """K1: 25 % of the day's budget within five minutes."""
-    limit = -facts.risk.loss_5m_fraction * facts.risk.loss_budget
-    if facts.loss.five_minutes > limit:
-        return None
-    return Verdict(Level.PAUSED, "loss_5m", {"change": facts.loss.five_minutes, "limit": limit})
+    """A quarter of the day's budget within five minutes."""
+    fraction = facts.risk.loss_5m_fraction
+    return _loss(facts, "loss_5m", facts.loss.five_minutes, fraction, Severity.PAUSED)
 
 
 def loss_1h(facts: Facts, now: int) -> Verdict | None:
-    """K1: half of the day's budget within an hour."""
-    limit = -facts.risk.loss_1h_fraction * facts.risk.loss_budget
-    if facts.loss.hour > limit:
-        return None
-    return Verdict(Level.HALTED, "loss_1h", {"change": facts.loss.hour, "limit": limit})
+    """Half of the day's budget within an hour."""
+    fraction = facts.risk.loss_1h_fraction
+    return _loss(facts, "loss_1h", facts.loss.hour, fraction, Severity.HALTED)
 
 
 def loss_day(facts: Facts, now: int) -> Verdict | None:
-    """K1: the day's budget. It stays true until the next UTC day, whoever re-arms."""
-    limit = -facts.risk.loss_day_fraction * facts.risk.loss_budget
-    if facts.loss.day > limit:
+    """The day's budget. It stays true until the next UTC day, whoever re-arms."""
+    fraction = facts.risk.loss_day_fraction
+    return _loss(facts, "loss_day", facts.loss.day, fraction, Severity.HALTED)
+
+
+def _loss(
+    facts: Facts, cause: str, change: float, fraction: float, severity: Severity
+) -> Verdict | None:
+    limit = -fraction * facts.risk.loss_budget
+    if change > limit:
         return None
-    return Verdict(Level.HALTED, "loss_day", {"change": facts.loss.day, "limit": limit})
+    return Verdict(severity, cause, {"change": change, "limit": limit})
 
 
 def inventory(facts: Facts, now: int) -> Verdict | None:
-    """K4: the increasing side off, then everything off for a moment, then reduce only."""
+    """The increasing side off, then everything off for a moment, then reduce only."""
     if not facts.one_sided and facts.full_since is None:
         return None
     risk, lots = facts.risk, facts.inputs.position_lots
     evidence = {"position_lots": float(lots), "fraction": facts.inventory}
     increasing = Side.BUY if lots > 0 else Side.SELL
     if facts.inventory > risk.inventory_halt:
-        return Verdict(Level.HALTED, "inventory", evidence)
+        return Verdict(Severity.HALTED, "inventory", evidence)
     if facts.full_since is None:
-        return Verdict(Level.ONE_SIDED, "inventory", evidence, increasing)
+        return Verdict(Severity.ONE_SIDED, "inventory", evidence, increasing)
     if facts.full_pause(now):
-        return Verdict(Level.PAUSED, "inventory", evidence)
-    return Verdict(Level.REDUCE_ONLY, "inventory", evidence, increasing)
+        return Verdict(Severity.PAUSED, "inventory", evidence)
+    return Verdict(Severity.REDUCE_ONLY, "inventory", evidence, increasing)
 
 
 def fill_speed(facts: Facts, now: int) -> Verdict | None:
-    """K3: too much of the limit filled in one direction within 1 s or 5 s."""
+    """Too much of the limit filled in one direction within 1 s or 5 s."""
     lots_1s, lots_5s = facts.fills_1s.lots, facts.fills_5s.lots
     if lots_1s == 0 and lots_5s == 0:
         return None
@@ -301,27 +301,27 @@ def fill_speed(facts: Facts, now: int) -> Verdict | None:
     if not fast and not slow:
         return None
     evidence = {"lots_1s": float(lots_1s), "lots_5s": float(lots_5s), "limit": float(limit)}
-    return Verdict(Level.PAUSED, "fill_speed", evidence)
+    return Verdict(Severity.PAUSED, "fill_speed", evidence)
 
 
 def depth_bid(facts: Facts, now: int) -> Verdict | None:
-    """K5: thin bids pull our bids; it happens in calm markets (.294), so it never pauses."""
+    """Thin bids pull our bids; it happens in calm markets, so it never pauses."""
     liquidity = facts.inputs.liquidity
-    if liquidity.low_bid_ns < ONE_SIDE_HOLD_NS:
+    if not liquidity.low_bid.lasts(ONE_SIDE_HOLD_NS):
         return None
-    return Verdict(Level.ONE_SIDED, "depth_bid", {"ratio": liquidity.bid_ratio}, Side.BUY)
+    return Verdict(Severity.ONE_SIDED, "depth_bid", {"ratio": liquidity.bid_ratio}, Side.BUY)
 
 
 def depth_ask(facts: Facts, now: int) -> Verdict | None:
-    """K5: thin asks pull our asks."""
+    """Thin asks pull our asks."""
     liquidity = facts.inputs.liquidity
-    if liquidity.low_ask_ns < ONE_SIDE_HOLD_NS:
+    if not liquidity.low_ask.lasts(ONE_SIDE_HOLD_NS):
         return None
-    return Verdict(Level.ONE_SIDED, "depth_ask", {"ratio": liquidity.ask_ratio}, Side.SELL)
+    return Verdict(Severity.ONE_SIDED, "depth_ask", {"ratio": liquidity.ask_ratio}, Side.SELL)
 
 
 def depth(facts: Facts, now: int) -> Verdict | None:
-    """K5: both sides thin, one nearly gone, or both falling off a cliff (RISK Decision 1)."""
+    """Both sides thin, one nearly gone, or both falling off a cliff."""
     risk, liquidity = facts.risk, facts.inputs.liquidity
     bid, ask = liquidity.bid_ratio, liquidity.ask_ratio
     both = bid < risk.depth_both and ask < risk.depth_both
@@ -330,35 +330,36 @@ def depth(facts: Facts, now: int) -> Verdict | None:
     if not both and not gone and not cliff:
         return None
     evidence = {"bid_ratio": bid, "ask_ratio": ask, "drop_5s": liquidity.drop}
-    return Verdict(Level.PAUSED, "depth", evidence)
+    return Verdict(Severity.PAUSED, "depth", evidence)
 
 
 def spread(facts: Facts, now: int) -> Verdict | None:
-    """K6: far above its median, and for a while (a one-tick book passes six ticks briefly)."""
+    """Far above its median, and for a while (a one-tick book passes six ticks briefly)."""
     liquidity = facts.inputs.liquidity
-    if liquidity.wide_ns < facts.risk.spread_hold_s * NS_PER_S or liquidity.wide_ns < 0:
+    if not liquidity.wide.lasts(round(facts.risk.spread_hold_s * NS_PER_S)):
         return None
     evidence = {
         "spread_bps": facts.inputs.spread_bps,
         "limit_bps": liquidity.spread_limit_bps,
         "median_bps": liquidity.spread_median_bps,
     }
-    return Verdict(Level.PAUSED, "spread", evidence)
+    return Verdict(Severity.PAUSED, "spread", evidence)
 
 
 def book_untrusted(facts: Facts, now: int) -> Verdict | None:
-    """K10: no quotes on a book that may be wrong. Before the first trust there is none."""
+    """No quotes on a book that may be wrong. Before the first trust there is none."""
     if facts.inputs.trusted or not facts.ready:
         return None
-    return Verdict(Level.PAUSED, f"book_untrusted:{facts.inputs.distrust}", {})
+    return Verdict(Severity.PAUSED, f"book_untrusted:{facts.inputs.distrust}", {})
 
 
 def stale(facts: Facts, now: int) -> Verdict | None:
-    """K9: silence or age (RISK Decision 3)."""
+    """Silence or age: a feed can die or grow old (RISK 2)."""
     risk, inputs = facts.risk, facts.inputs
     limit = risk.silence_ms * NS_PER_MS
     silent = inputs.silence_ns > risk.silence_all_ms * NS_PER_MS
-    lonely = inputs.depth_silence_ns > limit >= inputs.silence_ns
+    others_move = inputs.silence_ns <= limit
+    lonely = others_move and inputs.depth_silence_ns > limit
     aged = inputs.age_ns > risk.age_ms * NS_PER_MS
     if not (silent or lonely or aged) or not facts.ready:
         return None
@@ -367,15 +368,15 @@ def stale(facts: Facts, now: int) -> Verdict | None:
         "silence_ms": inputs.silence_ns / NS_PER_MS,
         "age_ms": inputs.age_ns / NS_PER_MS,
     }
-    return Verdict(Level.PAUSED, "stale:silence" if silent or lonely else "stale:age", evidence)
+    return Verdict(Severity.PAUSED, "stale:silence" if silent or lonely else "stale:age", evidence)
 
 
 def gamma_withdraw(facts: Facts, now: int) -> Verdict | None:
-    """MODEL 5.3: at such a risk aversion an order is cancelled instead of parked far away."""
+    """At such a risk aversion an order is cancelled instead of parked far away (MODEL 5.3)."""
     multiplier = facts.inputs.gamma_multiplier
     if multiplier < facts.withdraw_multiplier:
         return None
-    return Verdict(Level.PAUSED, "gamma_withdraw", {"multiplier": multiplier})
+    return Verdict(Severity.PAUSED, "gamma_withdraw", {"multiplier": multiplier})
 
 
 def latched(facts: Facts, now: int) -> Verdict | None:

@@ -78,10 +78,9 @@ class Valve:
     several steps releases as much as in one.
     """
 
-    __slots__ = ("_at", "_log_m", "_params", "_release_per_ns", "multiplier")
+    __slots__ = ("_at", "_log_m", "_release_per_ns", "multiplier")
 
     def __init__(self, params: GammaParams) -> None:
-        self._params = params
         self._release_per_ns = _LN2 / (params.release_half_life_s * NS_PER_S)
         self._at = 0
         self._log_m = 0.0
@@ -105,10 +104,5 @@ class Valve:
         self.multiplier = exp(self._log_m)
         return self.multiplier
 
-    @property
-    def withdrawn(self) -> bool:
-        """Quotes are withdrawn: M has reached `withdraw_multiplier`."""
-        return self.multiplier >= self._params.withdraw_multiplier
-
     def __repr__(self) -> str:
-        return f"Valve(multiplier={self.multiplier:.4g}, withdrawn={self.withdrawn})"
+        return f"Valve(multiplier={self.multiplier:.4g})"

@@ -19,7 +19,6 @@ class QuoteParams(msgspec.Struct, frozen=True):
     horizon_s: float = 60.0  # only for avellaneda_stoikov with horizon_mode "fixed"
     horizon_mode: Literal["tau_star", "fixed"] = "tau_star"
     unit_lots: int = 1  # n0, the order unit
-    q_max_units: float = 20.0
     q_soft_units: float = 20.0 / 3.0
     eta: float = 1.0
     g0: float | None = None  # gamma / k; None calibrates it from q_soft and eta (MODEL 2.3)
@@ -65,16 +64,16 @@ class DiffParams(msgspec.Struct, frozen=True):
 
 
 class EngineParams(msgspec.Struct, frozen=True):
-    """Clockwork of the engine (ARCHITECTURE, gated decisions)."""
+    """When the engine decides though nothing happened to its orders or its book's trust."""
 
     timer_ms: int = 100
     wake_half_spreads: float = 0.25
 
 
 class RiskParams(msgspec.Struct, frozen=True):
-    """Thresholds of the breakers (RISK C.3 with its Decisions; MODEL 8.2).
+    """Thresholds of the breakers (RISK 2, MODEL 8.2) and of the gate (RISK 6).
 
-    Money is in quote currency. `loss_budget` is the daily loss L of RISK C.
+    Money is in quote currency. `loss_budget` is the loss of a day.
     """
 
     loss_budget: float

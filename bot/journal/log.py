@@ -21,7 +21,7 @@ from bot.domain.instrument import Fees, Instrument
 from bot.domain.params import Params
 from bot.journal.capture import JournalError
 
-LOG_VERSION: Final = 1
+LOG_VERSION: Final = 2
 RECORD_BYTES_MAX: Final = 2**20
 BUFFER_BYTES: Final = 2**20
 
@@ -32,7 +32,7 @@ class Header(msgspec.Struct, frozen=True, gc=False, tag=True, kw_only=True):
     """What a run was: enough to build the same engine again.
 
     `version` is the log's, `bot_version` the program's; `started_at` is in ns. Venue and
-    symbol are the instrument's.
+    symbol are the instrument's; `prefix` starts the client ids of the run's orders.
     """
 
     version: int = LOG_VERSION
@@ -44,6 +44,7 @@ class Header(msgspec.Struct, frozen=True, gc=False, tag=True, kw_only=True):
     instrument: Instrument
     fees: Fees
     params: Params
+    prefix: str
 
 
 class Learned(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -117,7 +118,6 @@ class LogWriter:
             raise JournalError(f"{path} cannot be created: {error.strerror}") from error
         self.path = path
         self.records = 0
-        self._digest = DecisionDigest()
         # Ordered keys: equal decisions must have equal bytes.
         self._encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
@@ -138,11 +138,6 @@ class LogWriter:
     ) -> None:
         self.close()
 
-    @property
-    def digest(self) -> str:
-        """Hex SHA-256 of all decisions appended so far (see `DecisionDigest`)."""
-        return self._digest.hexdigest
-
     def append(self, record: Record) -> None:
         """Add one record to the buffer; the first one must be the `Header`."""
         assert self.records or type(record) is Header
@@ -157,8 +152,6 @@ class LogWriter:
         except OSError as error:
             raise self._failed(error) from error
         self.records += 1
-        if type(record) is Decided:
-            self._digest.add(record.now, record.decisions)
 
     def flush(self) -> None:
         """Hand every record to the operating system; then a crash of the bot loses none."""

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot.domain.tape import LOST_NAMES
+from bot.domain.units import Side
 from bot.market import kernels
 from bot.market.kernels import (
     CROSSED,
@@ -28,6 +29,11 @@ NAMES = {
     OVERFLOW: "overflow",
     **{LOST + cause: name for cause, name in LOST_NAMES.items()},
 }
+
+
+def array_index(side: Side) -> int:
+    """Where a side stands in the book's arrays and in a paper order: bids first."""
+    return 0 if side is Side.BUY else 1
 
 
 class Head(NamedTuple):
@@ -114,32 +120,29 @@ class Book:
         """Tick x quantity that a taker pays to move price down and up by `fraction` (MODEL 7)."""
         return self.depth(fraction * 1e4)
 
-    def quantity(self, side: int, tick: int) -> float:
-        """Displayed quantity at `tick` from depth alone; side 0 is bids, 1 asks."""
-        return float(kernels.quantity_at(self.memory, side, tick))
+    def quantity(self, side: Side, tick: int) -> float:
+        """Displayed quantity at `tick` from depth alone."""
+        return float(kernels.quantity_at(self.memory, array_index(side), tick))
 
-    def top(self, side: int, n: int) -> tuple[tuple[int, float], ...]:
+    def top(self, side: Side, n: int) -> tuple[tuple[int, float], ...]:
         """The first `n` levels of a side, best first, as (tick, quantity), from depth alone."""
         found: list[tuple[int, float]] = []
-        tick = int(self.head[0]["best_bid" if side == 0 else "best_ask"])
+        next_best = best_below if side is Side.BUY else best_above
+        tick = int(self.head[0]["best_bid" if side is Side.BUY else "best_ask"])
         while tick != 0 and len(found) < n:
             found.append((tick, self.quantity(side, tick)))
-            next_tick = (
-                best_below(self.record, tick - 1)
-                if side == 0
-                else best_above(self.record, tick + 1)
-            )
-            tick = int(next_tick)
+            tick = int(next_best(self.record, tick - side))
         return tuple(found)
 
-    def levels(self, side: int) -> dict[int, float]:
+    def levels(self, side: Side) -> dict[int, float]:
         """Every level of a side, ticks to quantity, also those outside the window."""
         book = self.record[0]
+        row = array_index(side)
         base, qty, far_key, far_qty = (book[n] for n in ("base", "qty", "far_key", "far_qty"))
-        found = {int(base + i): float(qty[side, i]) for i in np.flatnonzero(qty[side])}
+        found = {int(base + i): float(qty[row, i]) for i in np.flatnonzero(qty[row])}
         for slot in np.flatnonzero((far_key != 0) & (far_qty != 0.0)):
             key = int(far_key[slot]) - 1
-            if key & 1 == side:
+            if key & 1 == row:
                 found[key >> 1] = float(far_qty[slot])
         return found
 

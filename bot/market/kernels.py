@@ -33,11 +33,8 @@ Array = NDArray[Any]
 
 
 @njit(cache=True, nogil=True)
-def fuse(book: Array) -> None:
-    """Set the fused touch and the fair price from the book's state.
-
-    The ticker overrides the touch while it is newer than the depth (VENUES, bookTicker).
-    """
+def set_touch(book: Array) -> None:
+    """Set the fused touch: the ticker overrides the depth while it is newer (VENUES 2)."""
     h = book[0]
     if h["overlay"] == 1:
         h["bid"] = h["ticker_bid"]
@@ -50,6 +47,12 @@ def fuse(book: Array) -> None:
         if h["bid"] != 0 and h["ask"] != 0:
             h["bid_qty"] = level_qty_at(book, 0, h["best_bid"])
             h["ask_qty"] = level_qty_at(book, 1, h["best_ask"])
+
+
+@njit(cache=True, nogil=True)
+def set_fair(book: Array) -> None:
+    """Set the fair price from the fused touch; a touch that lacks a side leaves it."""
+    h = book[0]
     if h["bid"] != 0 and h["ask"] != 0 and h["bid_qty"] + h["ask_qty"] > 0.0:
         mid = 0.5 * (h["bid"] + h["ask"])
         weighted = (h["bid"] * h["ask_qty"] + h["ask"] * h["bid_qty"]) / (
@@ -131,6 +134,16 @@ def apply_levels(book: Array, rows: Array, i: int, level_tick: Array, level_qty:
 
 
 @njit(cache=True, nogil=True)
+def reset_book(book: Array, rows: Array, i: int, level_tick: Array, level_qty: Array) -> None:
+    """Replace the whole book by a row's levels."""
+    clear(book)
+    if rows[i]["n_bid"] > 0:
+        recentre(book, level_tick[rows[i]["lo"]])
+    book[0]["synced"] = 1
+    apply_levels(book, rows, i, level_tick, level_qty)
+
+
+@njit(cache=True, nogil=True)
 def put_ticker(book: Array, rows: Array, i: int) -> bool:
     """Take a ticker's touch if it is news; whether the book has to look at it."""
     h = book[0]
@@ -159,21 +172,18 @@ def learn_row(book: Array, rows: Array, i: int, level_tick: Array, level_qty: Ar
     stamp(book, rows[i]["recv"], rows[i]["exch"])
     if kind == TRADED:
         return 0
+    # A disagreement stays until a reset: later agreement does not prove the levels in between.
     mismatch = was == TICKER_DISAGREES
     if kind == TOUCH_CHANGED:
         if not put_ticker(book, rows, i):
             return 0
         mismatch = mismatch or ticker_differs(book)
-    elif kind == BOOK_RESET or (kind == BOOK_CHANGED and h["synced"] == 1):
-        if kind == BOOK_RESET:
-            clear(book)
-            if rows[i]["n_bid"] > 0:
-                recentre(book, level_tick[rows[i]["lo"]])
-            h["synced"] = 1
-            mismatch = False
+    elif kind == BOOK_RESET:
+        reset_book(book, rows, i, level_tick, level_qty)
+        mismatch = ticker_differs(book)
+    elif kind == BOOK_CHANGED and h["synced"] == 1:
         apply_levels(book, rows, i, level_tick, level_qty)
-        if ticker_differs(book):
-            mismatch = True
+        mismatch = mismatch or ticker_differs(book)
     elif kind == BOOK_LOST:
         h["synced"] = 0
         h["overlay"] = 0
@@ -181,7 +191,8 @@ def learn_row(book: Array, rows: Array, i: int, level_tick: Array, level_qty: Ar
     else:
         return 0
     if h["synced"] == 1:
-        fuse(book)
+        set_touch(book)
+        set_fair(book)
         now = judge(book, mismatch)
     else:
         now = LOST + rows[i]["side"]

@@ -13,7 +13,6 @@ from bot.journal.capture import JournalError
 from bot.journal.log import Closed, Decided, Header, Learned, Record, read_log
 from bot.journal.run import Run, open_run
 from bot.journal.segments import read_segments
-from bot.modes.replay import PREFIX
 from bot.shell.pump import lost_cause
 from bot.venues.binance.marketdata import MarketData
 
@@ -90,7 +89,7 @@ class Auditor:
         header = next(self._records, None)
         if not isinstance(header, Header):
             raise JournalError(f"{run.log}: the first record is no header")
-        self.engine = Engine(header.instrument, header.fees, header.params, PREFIX)
+        self.engine = Engine(header.instrument, header.fees, header.params, header.prefix)
         self._tapes = Tapes(self.engine, MarketData(header.instrument), read_segments(run.journal))
         self.decisions = 0
         self.closed = False

@@ -13,6 +13,7 @@ from bot.core.engine import Engine
 from bot.domain.decisions import Decision
 from bot.domain.instrument import Instrument
 from bot.domain.tape import BOOK_CHANGED
+from bot.domain.units import Side
 from bot.journal.log import Closed, DecisionDigest, Header, LogWriter
 from bot.journal.run import Run, run_name
 from bot.journal.segments import SegmentWriter
@@ -26,7 +27,7 @@ from bot.sim.paper import Paper
 from bot.venues.binance.marketdata import MarketData
 from bot.venues.binance.text import nanoseconds
 
-PREFIX = "mm"
+PREFIX = "mm"  # of the client ids of a replay's orders
 
 
 def paper_venue(loaded: Loaded, engine: Engine) -> Paper:
@@ -107,6 +108,7 @@ class Replay:
             instrument=self.loaded.instrument,
             fees=self.loaded.fees,
             params=self.loaded.params,
+            prefix=PREFIX,
         )
 
     def _decided(self, now: int, decisions: Sequence[Decision], engine: Engine) -> None:
@@ -130,7 +132,7 @@ class Replay:
         self.wall_s = time.perf_counter() - started
 
     def result(self) -> dict[str, Any]:
-        """The object of CONTRACT, "replay --json"; money as exact decimal strings."""
+        """What `replay --json` prints; programs rely on its keys. Money as exact decimal text."""
         summary, counts, engine = self.summary, self.codec.counts(), self.engine
         pnl = engine.ledger.mark(engine.mark())
         lot = self.loaded.instrument.lot
@@ -226,8 +228,8 @@ def bbo_lines(
                         "recv_ns": int(tape.rows[i]["recv"]),
                         "u": h.book_id,
                         "bid": str(instrument.price(h.best_bid)),
-                        "bid_qty": exact(book.quantity(0, h.best_bid), instrument.lot),
+                        "bid_qty": exact(book.quantity(Side.BUY, h.best_bid), instrument.lot),
                         "ask": str(instrument.price(h.best_ask)),
-                        "ask_qty": exact(book.quantity(1, h.best_ask), instrument.lot),
+                        "ask_qty": exact(book.quantity(Side.SELL, h.best_ask), instrument.lot),
                     }
                 )

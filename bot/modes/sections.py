@@ -146,9 +146,9 @@ class QuoteSection(Section):
     model: Literal["glft", "avellaneda_stoikov"] = _QUOTE.model
     """Which closed form sets the quotes."""
     A_per_s: Positive = _QUOTE.A_per_s
-    """Fills of one unit a second at the fair price, until they are measured."""
+    """Fills of one unit a second at the fair price; given, not estimated."""
     k_per_bp: Positive = _QUOTE.k_per_bp
-    """Decay of the fill intensity with distance, 1/bp, until it is measured."""
+    """Decay of the fill intensity with distance, 1/bp; given, not estimated."""
     sigma_bp_per_sqrt_s: Positive = _QUOTE.sigma_bp_per_sqrt_s
     """First volatility, bp per square root of a second, until it is measured."""
     xi_bp: Unsigned = _QUOTE.xi_bp
@@ -260,9 +260,9 @@ class RiskSection(Section):
     loss_pauses_per_day_max: CountOrZero = _RISK.loss_pauses_per_day_max
     """Pauses for loss in a day that end by themselves."""
     fill_speed_fraction_1s: Positive = _RISK.fill_speed_fraction_1s
-    """Fills of one side within 1 s that freeze quoting, fraction of the maximum position."""
+    """Net fills within 1 s that freeze quoting, fraction of the maximum position."""
     fill_speed_fraction_5s: Positive = _RISK.fill_speed_fraction_5s
-    """Fills of one side within 5 s that freeze quoting, fraction of the maximum position."""
+    """Net fills within 5 s that freeze quoting, fraction of the maximum position."""
     fill_speed_freeze_s: Positive = _RISK.fill_speed_freeze_s
     """Length of that freeze, s."""
     inventory_one_sided: Fraction = _RISK.inventory_one_sided
@@ -272,13 +272,13 @@ class RiskSection(Section):
     inventory_halt: AboveOne = _RISK.inventory_halt
     """Position that halts, fraction of the maximum position; beyond 1 a fill was missed."""
     inventory_pause_s: Positive = _RISK.inventory_pause_s
-    """Least time for which the increasing side stays away, s."""
+    """Least pause of both sides once the maximum position is reached, s."""
     depth_bps: Positive = _RISK.depth_bps
     """Band around the mid in which depth is counted, bp."""
     depth_floor: Unsigned = _RISK.depth_floor
     """Depth of one side taken as normal until its baseline is warm, quote currency."""
     depth_both: Fraction = _RISK.depth_both
-    """Depth of both sides that pauses, fraction of the baseline."""
+    """Depth of both sides that pauses, or of one for 500 ms that pulls it, part of the baseline."""
     depth_one: Fraction = _RISK.depth_one
     """Depth of one side that pauses, fraction of the baseline."""
     depth_drop_5s: Fraction = _RISK.depth_drop_5s

@@ -62,7 +62,6 @@ _PROFILES: Final = {
 # Names of the core that are no keys, because a user writes something else.
 _WRITE_INSTEAD: Final = {
     "quote.unit_lots": "write quote.unit_qty in base currency",
-    "quote.q_max_units": "it follows from risk.max_position_qty / quote.unit_qty",
     "risk.max_position_lots": "write risk.max_position_qty in base currency",
     "risk.max_order_lots": "write risk.max_order_qty in base currency",
 }
@@ -360,7 +359,6 @@ def _params(settings: Settings) -> Params:
             QuoteParams,
             quote,
             unit_lots=_lots(settings, "quote.unit_qty"),
-            q_max_units=q_max,
             q_soft_units=q_max / 3.0 if quote.q_soft_units is None else quote.q_soft_units,
         ),
         ladder=_struct(LadderParams, settings.ladder),

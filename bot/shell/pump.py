@@ -144,7 +144,7 @@ class Pump:
 
     def wants_snapshot(self, now: int) -> bool:
         """Live: whether to fetch a snapshot of the book now; a True counts as asked."""
-        return self._codec.sync.asks_snapshot(now)
+        return self._codec.sync.take_snapshot_request(now)
 
     def _wake(self, flags: int) -> None:
         self._hear(0, self._now)

@@ -21,7 +21,7 @@ from bot.domain.events import (
     OwnEvent,
 )
 from bot.domain.units import Side
-from bot.market.book import Book
+from bot.market.book import Book, array_index
 from bot.sim.latency import Latency, LatencyParams
 from bot.sim.queue import POWER3, RISK_AVERSE, SLOT, SLOTS
 
@@ -141,18 +141,17 @@ class Paper:
         if j is None:
             self._report(at, OrderRejected, place.order_id, "too many orders")
             return
-        side = 0 if place.side is Side.BUY else 1
-        shown = self._book.quantity(side, place.tick)
+        shown = self._book.quantity(place.side, place.tick)
         front = shown
         if h.overlay:
-            if side == 0 and place.tick >= h.bid:
+            if place.side is Side.BUY and place.tick >= h.bid:
                 front = h.bid_qty if place.tick == h.bid else 0.0
-            elif side == 1 and place.tick <= h.ask:
+            elif place.side is Side.SELL and place.tick <= h.ask:
                 front = h.ask_qty if place.tick == h.ask else 0.0
         self._ids[j] = place
         self.slots[j] = (
-            1, side, place.tick, front, 0.0, shown, place.lots * self._lot, 0.0, 0.0, 0.0,
-            h.depth_matched,
+            1, array_index(place.side), place.tick, front, 0.0, shown, place.lots * self._lot,
+            0.0, 0.0, 0.0, h.depth_matched,
         )  # fmt: skip
         self.n_slots = max(self.n_slots, j + 1)
         self._report(at, OrderOpened, place.order_id)

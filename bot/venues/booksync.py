@@ -1,6 +1,6 @@
 """Keeping a book in step with a venue's delta stream: buffer, snapshot, chain, gap, resync.
 
-Sans-I/O. Two chain rules cover Binance (VENUES, "Book, spot" and "Book, USD-M / COIN-M"):
+Sans-I/O. Two chain rules cover Binance (VENUES 1):
 
 * spot: an event wholly old (last <= ours) is ignored, first > ours + 1 is a gap;
 * futures: prev must equal the last id applied.
@@ -177,8 +177,8 @@ class BookSync:
             return delta.prev_id == before.last_id
         return before.last_id < delta.last_id and delta.first_id <= before.last_id + 1
 
-    def asks_snapshot(self, now: int) -> bool:
-        """Whether to request a snapshot now; a True counts as asked."""
+    def take_snapshot_request(self, now: int) -> bool:
+        """Whether to request a snapshot now; True counts as requested."""
         if self.synced or self._held is not None or not self._deltas or now < self._not_before:
             return False
         if self._asked_at >= 0 and now - self._asked_at < SNAPSHOT_TIMEOUT_NS:
@@ -187,7 +187,7 @@ class BookSync:
         return True
 
     def deadline(self) -> int | None:
-        """When `asks_snapshot` may turn true by time alone; None while nothing is waited for."""
+        """When time alone may turn `take_snapshot_request` true; None while nothing is awaited."""
         if self.synced or self._held is not None or not self._deltas:
             return None
         if self._asked_at >= 0:

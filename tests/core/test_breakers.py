@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.core.breakers import ALL_CLEAR, NOT_READY, Breakers, Inputs, Level, Mode, Verdict, rules
+from bot.core.breakers import ALL_CLEAR, NOT_READY, Breakers, Permission, rules
 from bot.core.rearm import DAY_NS
 from bot.core.signals.liquidity import Liquidity
+from bot.core.triggers import Inputs, Severity, Verdict
 from bot.domain.decisions import Rearm, Trip
 from bot.domain.params import RiskParams
 from bot.domain.units import NS_PER_MS, NS_PER_S
@@ -45,31 +46,31 @@ class Bench:
         if ready:
             self.run(60.0)
 
-    def tick(self, bid: float = 100.0, ask: float = 100.0, **changes: object) -> Mode:
+    def tick(self, bid: float = 100.0, ask: float = 100.0, **changes: object) -> Permission:
         """One decide; `changes` of inputs count for this one only."""
         self.now += self.tick_ns
         inputs = self.inputs | changes
         if inputs["trusted"]:
-            frozen = self.breakers.mode.level is not Level.ACTIVE
+            frozen = self.breakers.permission.severity is not Severity.ACTIVE
             self.liquidity.learn(self.now, bid, ask, float(str(inputs["spread_bps"])), frozen)
         else:
             self.liquidity.restart(self.now)
-        mode = self.breakers.decide(self.now, Inputs(liquidity=self.liquidity, **inputs))
-        assert mode is self.breakers.mode
+        permission = self.breakers.decide(self.now, Inputs(liquidity=self.liquidity, **inputs))
+        assert permission is self.breakers.permission
         self.reports += self.breakers.reported
-        return mode
+        return permission
 
-    def run(self, seconds: float, **changes: object) -> Mode:
+    def run(self, seconds: float, **changes: object) -> Permission:
         for _ in range(round(seconds * NS_PER_S / self.tick_ns)):
             self.tick(**changes)
-        return self.breakers.mode
+        return self.breakers.permission
 
     def until_allowed(self, most_s: float, **changes: object) -> float:
         """Seconds until a side is allowed again, from the last tick."""
         begun = self.now
         while self.now - begun < most_s * NS_PER_S:
-            mode = self.tick(**changes)
-            if mode.bids_allowed or mode.asks_allowed:
+            permission = self.tick(**changes)
+            if permission.bids_allowed or permission.asks_allowed:
                 return (self.now - begun) / NS_PER_S
         raise AssertionError(f"nothing allowed within {most_s} s: {self.breakers}")
 
@@ -81,16 +82,19 @@ class Bench:
 
     def ramp(self, seconds: float) -> list[tuple[float, float, float]]:
         """(seconds, size, spread) at each change of them."""
-        changes, begun = [(0.0, self.breakers.mode.size, self.breakers.mode.spread)], self.now
+        changes, begun = (
+            [(0.0, self.breakers.permission.size, self.breakers.permission.spread)],
+            self.now,
+        )
         while self.now - begun < seconds * NS_PER_S:
-            mode = self.tick()
-            if (mode.size, mode.spread) != changes[-1][1:]:
-                changes.append(((self.now - begun) / NS_PER_S, mode.size, mode.spread))
+            permission = self.tick()
+            if (permission.size, permission.spread) != changes[-1][1:]:
+                changes.append(((self.now - begun) / NS_PER_S, permission.size, permission.spread))
         return changes
 
 
-def allows(mode: Mode) -> tuple[bool, bool]:
-    return mode.bids_allowed, mode.asks_allowed
+def allows(permission: Permission) -> tuple[bool, bool]:
+    return permission.bids_allowed, permission.asks_allowed
 
 
 PLAIN_RAMP = [(0.0, 0.25, 1.0), (30.0, 0.5, 1.0), (60.0, 0.75, 1.0), (90.0, 1.0, 1.0)]
@@ -99,17 +103,19 @@ STAGED_RAMP = [(0.0, 0.1, 3.0), (300.0, 0.25, 2.0), (600.0, 0.5, 1.5), (900.0, 1
 
 def test_no_book_yet_is_not_ready_and_no_trip() -> None:
     bench = Bench(ready=False)
-    assert bench.breakers.mode is NOT_READY
-    for mode in (bench.run(600.0, **GAP), bench.run(5.0, **GAP, **SILENT, age_ns=NS_PER_S)):
-        assert mode == NOT_READY
+    assert bench.breakers.permission is NOT_READY
+    for permission in (bench.run(600.0, **GAP), bench.run(5.0, **GAP, **SILENT, age_ns=NS_PER_S)):
+        assert permission == NOT_READY
     assert bench.tick() is ALL_CLEAR  # the first start is at full size
     assert bench.reports == []
 
 
 def test_a_trip_before_the_first_book_holds_beyond_it() -> None:
     bench = Bench(ready=False)
-    mode = bench.tick(**GAP, **WILD)
-    assert mode == Mode(Level.PAUSED, 0.0, 1.0, False, False, ("gamma_withdraw", "not_ready"))
+    permission = bench.tick(**GAP, **WILD)
+    assert permission == Permission(
+        Severity.PAUSED, 0.0, 1.0, False, False, ("gamma_withdraw", "not_ready")
+    )
     assert bench.trips() == [("PAUSED", "gamma_withdraw")]
     assert bench.run(60.0, **GAP) == NOT_READY
     assert bench.tick().size == 0.25
@@ -119,8 +125,8 @@ def test_a_trip_before_the_first_book_holds_beyond_it() -> None:
 def test_a_widening_before_the_first_book_allows_nothing() -> None:
     bench = Bench(ready=False)
     bench.tick(**GAP)
-    mode = bench.tick(**GAP, equity=-100.0)
-    assert (mode.level, allows(mode)) == (Level.PAUSED, (False, False))
+    permission = bench.tick(**GAP, equity=-100.0)
+    assert (permission.severity, allows(permission)) == (Severity.PAUSED, (False, False))
 
 
 @pytest.mark.parametrize(
@@ -136,15 +142,15 @@ def test_plain_causes_pause_and_come_back_in_steps(
     changes: dict[str, object], cause: str, cooldown_s: float
 ) -> None:
     bench = Bench()
-    mode = bench.run(60.0, **changes)
-    assert mode == Mode(Level.PAUSED, 0.0, 1.0, False, False, (cause,))
+    permission = bench.run(60.0, **changes)
+    assert permission == Permission(Severity.PAUSED, 0.0, 1.0, False, False, (cause,))
     assert bench.trips() == [("PAUSED", cause)]
     bench.run(cooldown_s)  # the first quiet tick starts the clock
     bench.run(0.2, **changes)
     assert bench.until_allowed(20.0) == pytest.approx(cooldown_s + 0.1)
-    assert bench.breakers.mode == Mode(Level.WIDEN, 0.25, 1.0, True, True, ("ramp",))
+    assert bench.breakers.permission == Permission(Severity.WIDEN, 0.25, 1.0, True, True, ("ramp",))
     assert bench.ramp(100.0) == PLAIN_RAMP
-    assert bench.breakers.mode is ALL_CLEAR
+    assert bench.breakers.permission is ALL_CLEAR
     assert bench.trips() == [("PAUSED", cause)]
     assert bench.rearms() == [(cause, 0.25)]
 
@@ -160,8 +166,8 @@ def test_a_minute_of_loss_widens_without_a_trip() -> None:
     bench = Bench()
     assert bench.tick(equity=-99.9) is ALL_CLEAR
     bench.inputs["equity"] = -100.0
-    assert bench.tick() == Mode(Level.WIDEN, 1.0, 2.0, True, True, ("loss_1m",))
-    assert bench.run(88.0).level is Level.WIDEN  # a minute in the window, 30 s quiet
+    assert bench.tick() == Permission(Severity.WIDEN, 1.0, 2.0, True, True, ("loss_1m",))
+    assert bench.run(88.0).severity is Severity.WIDEN  # a minute in the window, 30 s quiet
     assert bench.run(4.0) is ALL_CLEAR
     assert bench.reports == []
 
@@ -170,21 +176,21 @@ def test_five_minutes_of_loss_pause_twice_a_day_then_halt() -> None:
     bench = Bench(loss_1h_fraction=50.0, loss_day_fraction=50.0)
     for lost in (0.0, 250.0):
         bench.inputs["equity"] = -lost - 249.9
-        assert bench.tick().level is Level.WIDEN
+        assert bench.tick().severity is Severity.WIDEN
         bench.inputs["equity"] = -lost - 250.0
-        assert bench.tick().level is Level.PAUSED
+        assert bench.tick().severity is Severity.PAUSED
         assert bench.until_allowed(1_000.0) == pytest.approx(900.0)
         assert bench.ramp(100.0) == PLAIN_RAMP
     bench.inputs["equity"] = -750.0
-    assert bench.tick().level is Level.HALTED
+    assert bench.tick().severity is Severity.HALTED
     assert bench.trips() == [("PAUSED", "loss_5m")] * 2 + [("HALTED", "loss_5m")]
-    assert bench.run(1_000.0).level is Level.HALTED
+    assert bench.run(1_000.0).severity is Severity.HALTED
 
 
 def test_a_new_day_has_new_pauses() -> None:
     bench = Bench(loss_pauses_per_day_max=0)
     bench.tick(equity=-250.0)
-    assert bench.breakers.mode.level is Level.HALTED
+    assert bench.breakers.permission.severity is Severity.HALTED
     bench = Bench(loss_pauses_per_day_max=1)
     bench.tick(equity=-250.0)
     assert bench.until_allowed(1_000.0) == pytest.approx(900.0)
@@ -200,7 +206,7 @@ def test_a_pause_for_loss_does_not_end_while_the_loss_goes_on() -> None:
         bench.inputs["equity"] = -1.0 * second
         bench.run(1.0)
     assert bench.trips() == [("PAUSED", "loss_5m")]
-    assert bench.breakers.mode.level is Level.PAUSED
+    assert bench.breakers.permission.severity is Severity.PAUSED
     assert 50.0 < bench.until_allowed(400.0) < 300.0  # long after the pause of 15 min
 
 
@@ -208,13 +214,13 @@ def test_a_pause_for_loss_does_not_end_while_the_loss_goes_on() -> None:
 def test_an_hour_or_a_day_of_loss_halts_until_an_operator(fraction: float, cause: str) -> None:
     bench = Bench(loss_5m_fraction=5.0, loss_1h_fraction=0.5 if fraction == 0.5 else 5.0)
     bench.inputs["equity"] = -1_000.0 * fraction
-    assert bench.tick().level is Level.HALTED
+    assert bench.tick().severity is Severity.HALTED
     bench.inputs["equity"] = 0.0
-    assert bench.run(7_200.0).level is Level.HALTED
+    assert bench.run(7_200.0).severity is Severity.HALTED
     assert bench.trips() == [("HALTED", cause)]
     bench.breakers.operator_rearm(bench.now, "seen, position is flat")
-    mode = bench.tick()
-    assert (mode.size, allows(mode)) == (0.25, (True, True))
+    permission = bench.tick()
+    assert (permission.size, allows(permission)) == (0.25, (True, True))
     assert bench.rearms() == [("operator:seen, position is flat", 0.25)]
 
 
@@ -227,7 +233,7 @@ def test_an_operator_clears_a_lost_hour_but_not_a_lost_day() -> None:
     bench.inputs["equity"] = -1_000.0
     bench.tick()
     bench.breakers.operator_rearm(bench.now, "day")
-    assert bench.tick().level is Level.HALTED
+    assert bench.tick().severity is Severity.HALTED
     assert bench.trips() == [("HALTED", "loss_1h"), ("HALTED", "loss_day"), ("HALTED", "loss_day")]
     bench.now += DAY_NS
     bench.tick()
@@ -238,8 +244,8 @@ def test_an_operator_clears_a_lost_hour_but_not_a_lost_day() -> None:
 def test_inventory_pulls_the_increasing_side_at_full_size() -> None:
     bench = Bench()
     assert bench.tick(position_lots=799) is ALL_CLEAR
-    mode = bench.run(60.0, position_lots=800)
-    assert mode == Mode(Level.ONE_SIDED, 1.0, 1.0, False, True, ("inventory",))
+    permission = bench.run(60.0, position_lots=800)
+    assert permission == Permission(Severity.ONE_SIDED, 1.0, 1.0, False, True, ("inventory",))
     assert allows(bench.tick(position_lots=-800)) == (True, False)
     assert bench.tick(position_lots=699) is ALL_CLEAR
     assert bench.reports == []
@@ -248,14 +254,18 @@ def test_inventory_pulls_the_increasing_side_at_full_size() -> None:
 def test_a_full_inventory_pauses_then_reduces_only() -> None:
     bench = Bench()
     bench.inputs["position_lots"] = -1_000
-    assert bench.tick() == Mode(Level.PAUSED, 0.0, 1.0, False, False, ("inventory",))
+    assert bench.tick() == Permission(Severity.PAUSED, 0.0, 1.0, False, False, ("inventory",))
     assert bench.until_allowed(10.0) == pytest.approx(5.0)
-    mode = bench.breakers.mode
-    assert (mode.level, mode.size, allows(mode)) == (Level.REDUCE_ONLY, 0.25, (True, False))
+    permission = bench.breakers.permission
+    assert (permission.severity, permission.size, allows(permission)) == (
+        Severity.REDUCE_ONLY,
+        0.25,
+        (True, False),
+    )
     assert bench.rearms() == [("inventory", 0.25)]
-    assert bench.run(600.0).level is Level.REDUCE_ONLY
+    assert bench.run(600.0).severity is Severity.REDUCE_ONLY
     bench.inputs["position_lots"] = -701
-    assert bench.tick().level is Level.REDUCE_ONLY
+    assert bench.tick().severity is Severity.REDUCE_ONLY
     bench.inputs["position_lots"] = -699
     assert bench.tick() is ALL_CLEAR
     assert bench.trips() == [("PAUSED", "inventory")]
@@ -263,9 +273,9 @@ def test_a_full_inventory_pauses_then_reduces_only() -> None:
 
 def test_more_than_a_full_inventory_halts() -> None:
     bench = Bench()
-    assert bench.tick(position_lots=1_050).level is Level.PAUSED
-    assert bench.tick(position_lots=1_051).level is Level.HALTED
-    assert bench.run(60.0).level is Level.HALTED
+    assert bench.tick(position_lots=1_050).severity is Severity.PAUSED
+    assert bench.tick(position_lots=1_051).severity is Severity.HALTED
+    assert bench.run(60.0).severity is Severity.HALTED
     assert bench.trips() == [("PAUSED", "inventory"), ("HALTED", "inventory")]
 
 
@@ -274,13 +284,13 @@ def test_fill_speed_freezes_twice_as_long_each_time() -> None:
     waits = []
     for _ in range(4):
         bench.breakers.filled(bench.now, 350)
-        assert bench.tick().level is Level.PAUSED
+        assert bench.tick().severity is Severity.PAUSED
         waits.append(bench.until_allowed(400.0))
     assert waits == pytest.approx([5.0, 10.0, 20.0, 40.0])
     assert bench.trips() == [("PAUSED", "fill_speed")] * 4
     bench.now += 4 * 3_600 * NS_PER_S
     bench.breakers.filled(bench.now, -350)
-    assert bench.tick().level is Level.PAUSED
+    assert bench.tick().severity is Severity.PAUSED
     assert bench.until_allowed(400.0) == pytest.approx(5.0)
 
 
@@ -297,11 +307,11 @@ def test_fill_speed_freeze_is_capped_at_five_minutes() -> None:
 @pytest.mark.parametrize(("thin", "sides"), [("bid", (False, True)), ("ask", (True, False))])
 def test_one_thin_side_is_pulled_and_never_pauses(thin: str, sides: tuple[bool, bool]) -> None:
     bench = Bench()
-    assert bench.run(1.3, **{thin: 10.5}).level is Level.ACTIVE  # low from 1.0 s, held 0.3 s
-    mode = bench.run(600.0, **{thin: 10.5})
-    assert mode == Mode(Level.ONE_SIDED, 1.0, 2.0, *sides, (f"depth_{thin}",))
-    assert bench.run(60.0, **{thin: 47.0}).level is Level.ONE_SIDED  # above .30, not above .5
-    assert bench.run(9.9, **{thin: 90.0}).level is Level.ONE_SIDED
+    assert bench.run(1.3, **{thin: 10.5}).severity is Severity.ACTIVE  # low from 1.0 s, held 0.3 s
+    permission = bench.run(600.0, **{thin: 10.5})
+    assert permission == Permission(Severity.ONE_SIDED, 1.0, 2.0, *sides, (f"depth_{thin}",))
+    assert bench.run(60.0, **{thin: 47.0}).severity is Severity.ONE_SIDED  # above .30, not above .5
+    assert bench.run(9.9, **{thin: 90.0}).severity is Severity.ONE_SIDED
     assert bench.run(2.0, **{thin: 90.0}) is ALL_CLEAR
     assert bench.reports == []
 
@@ -331,9 +341,9 @@ def test_liquidity_comes_back_through_the_gate_and_four_stages(changes: dict[str
     # The smoothed depth needs half a second to pass one half.
     assert wait == pytest.approx(120.1 if changes is WIDE else 120.6, abs=0.11)
     assert bench.rearms() == [(cause, 0.1)]
-    assert bench.breakers.mode == Mode(Level.WIDEN, 0.1, 3.0, True, True, ("ramp",))
+    assert bench.breakers.permission == Permission(Severity.WIDEN, 0.1, 3.0, True, True, ("ramp",))
     assert bench.ramp(1_000.0) == STAGED_RAMP
-    assert bench.breakers.mode is ALL_CLEAR
+    assert bench.breakers.permission is ALL_CLEAR
 
 
 @pytest.mark.parametrize(
@@ -375,7 +385,7 @@ def test_a_second_liquidity_trip_within_half_an_hour_halts(wait_s: float) -> Non
     bench.run(wait_s)
     bench.run(5.0, **WIDE)
     assert bench.trips() == [("PAUSED", "depth"), ("HALTED", "spread")]
-    assert bench.run(3_600.0).level is Level.HALTED
+    assert bench.run(3_600.0).severity is Severity.HALTED
     bench.breakers.operator_rearm(bench.now, "looked")
     assert bench.tick().size == 0.1  # still the staged way back
     bench.run(5.0, **WIDE)
@@ -428,41 +438,52 @@ def test_a_trip_sends_the_plain_ramp_back() -> None:
 def test_causes_are_joined_by_max_and_clear_alone() -> None:
     bench = Bench()
     bench.inputs |= {"position_lots": 850, "equity": -100.0}
-    mode = bench.tick()
-    assert (mode.level, mode.causes) == (Level.ONE_SIDED, ("loss_1m", "inventory"))
-    assert (mode.spread, allows(mode)) == (2.0, (False, True))
+    permission = bench.tick()
+    assert (permission.severity, permission.causes) == (
+        Severity.ONE_SIDED,
+        ("loss_1m", "inventory"),
+    )
+    assert (permission.spread, allows(permission)) == (2.0, (False, True))
     bench.run(1.0, **GAP, **SILENT)
     bench.run(1.0, **SILENT)
-    assert bench.breakers.mode.causes == (
+    assert bench.breakers.permission.causes == (
         "loss_1m",
         "inventory",
         "book_untrusted:gap",
         "stale:silence",
     )
     bench.run(2.0, **SILENT)
-    assert bench.breakers.mode.causes == ("loss_1m", "inventory", "stale:silence")
+    assert bench.breakers.permission.causes == ("loss_1m", "inventory", "stale:silence")
     assert bench.until_allowed(5.0) == pytest.approx(3.1)
-    mode = bench.breakers.mode
-    assert (mode.level, mode.size, mode.spread) == (Level.ONE_SIDED, 0.25, 2.0)
-    assert mode.causes == ("ramp", "loss_1m", "inventory")
+    permission = bench.breakers.permission
+    assert (permission.severity, permission.size, permission.spread) == (
+        Severity.ONE_SIDED,
+        0.25,
+        2.0,
+    )
+    assert permission.causes == ("ramp", "loss_1m", "inventory")
     assert bench.rearms() == [("stale:silence", 0.25)]  # one for two causes
 
 
 def test_widenings_do_not_multiply() -> None:
     bench = Bench()
     bench.run(60.0, bid=20.0)
-    mode = bench.tick(bid=20.0, equity=-100.0)
-    assert (mode.spread, mode.causes) == (2.0, ("loss_1m", "depth_bid"))
+    permission = bench.tick(bid=20.0, equity=-100.0)
+    assert (permission.spread, permission.causes) == (2.0, ("loss_1m", "depth_bid"))
     bench = Bench()
     bench.run(5.0, **THIN)
     bench.until_allowed(200.0)
-    mode = bench.tick(equity=-100.0)
-    assert (mode.spread, mode.size, mode.causes) == (3.0, 0.1, ("ramp", "loss_1m"))
+    permission = bench.tick(equity=-100.0)
+    assert (permission.spread, permission.size, permission.causes) == (
+        3.0,
+        0.1,
+        ("ramp", "loss_1m"),
+    )
 
 
 def test_a_rearm_names_what_held_quoting_back() -> None:
     bench = Bench()
-    bench.breakers.latch(Verdict(Level.HALTED, "operator_kill", {}))
+    bench.breakers.latch(Verdict(Severity.HALTED, "operator_kill", {}))
     bench.tick(position_lots=800)
     bench.breakers.operator_rearm(bench.now, "over")
     bench.tick(position_lots=0)  # the pulled side returns in the same call
@@ -473,8 +494,8 @@ def test_a_halt_outlives_a_pause_that_came_later() -> None:
     bench = Bench()
     bench.tick(position_lots=1_051)
     bench.run(1.0, **GAP)
-    assert bench.run(60.0).level is Level.HALTED
-    assert bench.breakers.mode.causes == ("inventory",)
+    assert bench.run(60.0).severity is Severity.HALTED
+    assert bench.breakers.permission.causes == ("inventory",)
 
 
 def test_an_operator_does_not_shorten_a_pause() -> None:
@@ -503,39 +524,39 @@ def test_an_operator_needs_a_reason() -> None:
     bench.tick(position_lots=1_051)
     with pytest.raises(ValueError, match="typed reason"):
         bench.breakers.operator_rearm(bench.now, "  ")
-    assert bench.tick().level is Level.HALTED
+    assert bench.tick().severity is Severity.HALTED
 
 
 def test_a_latch_from_outside() -> None:
     bench = Bench()
-    bench.breakers.latch(Verdict(Level.HALTED, "operator_kill", {}))
+    bench.breakers.latch(Verdict(Severity.HALTED, "operator_kill", {}))
     assert bench.tick().causes == ("operator_kill",)
     assert bench.trips() == [("HALTED", "operator_kill")]
     bench.breakers.operator_rearm(bench.now, "over")
     assert bench.tick().size == 0.25
-    bench.breakers.latch(Verdict(Level.HALTED, "operator_kill", {}))
-    bench.breakers.latch(Verdict(Level.LOCKED, "drawdown", {}))
-    assert bench.tick().level is Level.LOCKED
+    bench.breakers.latch(Verdict(Severity.HALTED, "operator_kill", {}))
+    bench.breakers.latch(Verdict(Severity.LOCKED, "drawdown", {}))
+    assert bench.tick().severity is Severity.LOCKED
     with pytest.raises(AssertionError):
-        bench.breakers.latch(Verdict(Level.PAUSED, "too_little", {}))
+        bench.breakers.latch(Verdict(Severity.PAUSED, "too_little", {}))
 
 
 def test_an_operator_does_not_clear_what_is_locked() -> None:
     bench = Bench()
-    bench.breakers.latch(Verdict(Level.LOCKED, "drawdown", {}))
-    bench.breakers.latch(Verdict(Level.HALTED, "operator_kill", {}))
+    bench.breakers.latch(Verdict(Severity.LOCKED, "drawdown", {}))
+    bench.breakers.latch(Verdict(Severity.HALTED, "operator_kill", {}))
     bench.tick(position_lots=1_051)
     bench.run(5.0)
     bench.breakers.operator_rearm(bench.now, "please")
-    assert bench.tick() == Mode(Level.LOCKED, 0.0, 1.0, False, False, ("drawdown",))
+    assert bench.tick() == Permission(Severity.LOCKED, 0.0, 1.0, False, False, ("drawdown",))
     assert bench.trips() == [("HALTED", "inventory"), ("LOCKED", "drawdown")]
 
 
 def test_a_latch_of_an_earlier_run_holds_from_the_first_decide() -> None:
     bench = Bench(ready=False)
-    bench.breakers.latch(Verdict(Level.HALTED, "loss_1h", {}))
-    assert bench.tick().level is Level.HALTED
-    assert bench.run(60.0).level is Level.HALTED
+    bench.breakers.latch(Verdict(Severity.HALTED, "loss_1h", {}))
+    assert bench.tick().severity is Severity.HALTED
+    assert bench.run(60.0).severity is Severity.HALTED
 
 
 def test_the_seventh_rearm_of_a_day_halts() -> None:
@@ -553,7 +574,7 @@ def test_the_seventh_rearm_of_a_day_halts() -> None:
         bench.run(0.5, **GAP)
         bench.until_allowed(5.0)
     bench.run(0.5, **GAP)
-    assert bench.run(5.0).level is Level.HALTED
+    assert bench.run(5.0).severity is Severity.HALTED
 
 
 def test_rearms_are_counted_per_utc_day() -> None:
@@ -563,7 +584,7 @@ def test_rearms_are_counted_per_utc_day() -> None:
         bench.until_allowed(5.0)
         bench.now += DAY_NS // 3
         bench.run(1.0)
-    assert bench.breakers.mode.level < Level.PAUSED
+    assert bench.breakers.permission.severity < Severity.PAUSED
 
 
 def test_time_does_not_go_back() -> None:
@@ -613,9 +634,9 @@ def test_one_noisy_thin_side_never_pauses(seed: int) -> None:
     bench.run(300.0)
     for _ in range(20_000):
         ask = 29.4 * exp(rng.gauss(-0.02, 0.2))
-        mode = bench.tick(100.0 * exp(rng.gauss(-0.02, 0.2)), ask)
-        assert mode.bids_allowed
-    assert bench.breakers.mode.level is Level.ONE_SIDED
+        permission = bench.tick(100.0 * exp(rng.gauss(-0.02, 0.2)), ask)
+        assert permission.bids_allowed
+    assert bench.breakers.permission.severity is Severity.ONE_SIDED
     assert bench.reports == []
 
 
@@ -645,7 +666,7 @@ class Oracle:
         self.not_before = 0
         self.shut_at: int | None = None  # the staged gate was last seen shut, after such a trip
 
-    def see(self, bench: Bench, what: str, mode: Mode) -> None:
+    def see(self, bench: Bench, what: str, permission: Permission) -> None:
         now = bench.now
         for report in bench.breakers.reported:
             if isinstance(report, Rearm):
@@ -661,17 +682,17 @@ class Oracle:
         thin = min(bench.liquidity.bid_ratio, bench.liquidity.ask_ratio) <= 0.5
         if self.shut_at is not None and (thin or what in ("gap", "silent", "wide")):
             self.shut_at = now
-        allowed = mode.bids_allowed or mode.asks_allowed
-        assert (mode.size > 0.0) == (mode.level < Level.PAUSED)
-        assert 0.0 <= mode.size <= 1.0 <= mode.spread
-        if mode.level >= Level.PAUSED:
+        allowed = permission.bids_allowed or permission.asks_allowed
+        assert (permission.size > 0.0) == (permission.severity < Severity.PAUSED)
+        assert 0.0 <= permission.size <= 1.0 <= permission.spread
+        if permission.severity >= Severity.PAUSED:
             assert not allowed
         if what in ("gap", "silent", "wild", "missed", "ruin"):
             assert not allowed
         if what == "full":
-            assert not mode.bids_allowed
+            assert not permission.bids_allowed
         if what == "most":
-            assert not mode.asks_allowed
+            assert not permission.asks_allowed
         if allowed:
             assert not self.halted
             assert now >= self.not_before
@@ -703,8 +724,8 @@ def test_nothing_is_allowed_before_its_gate(segments: list[tuple[str, float]]) -
             bench.breakers.operator_rearm(bench.now, "checked")
             oracle.operator()
         for _ in range(round(seconds * NS_PER_S / bench.tick_ns)):
-            mode = bench.tick(**SEGMENTS.get(what, {}))
-            oracle.see(bench, what, mode)
+            permission = bench.tick(**SEGMENTS.get(what, {}))
+            oracle.see(bench, what, permission)
 
 
 def test_the_table_has_every_cause_once() -> None:
@@ -717,5 +738,5 @@ def test_repr_tells_what_holds() -> None:
     bench = Bench()
     bench.tick(**WILD)
     text = repr(bench.breakers)
-    assert "Breaker(gamma_withdraw, Verdict(level=<Level.PAUSED: 4>" in text
+    assert "Breaker(gamma_withdraw, Verdict(severity=<Severity.PAUSED: 4>" in text
     assert "Ramp(full)" in text

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.core.breakers import Level, Verdict
 from bot.core.diff import KEEPABLE
 from bot.core.engine import Engine
 from bot.core.gate import Refusal
 from bot.core.orders import OrderState
 from bot.core.quoting import calibrate_g, glft
+from bot.core.triggers import Severity, Verdict
 from bot.domain.decisions import Cancel, Decision, Place, Rearm, Resync, Trip
 from bot.domain.events import (
     CancelRejected,
@@ -287,8 +287,8 @@ class Playbook:
         return "\n".join(self.lines) + "\n"
 
     @property
-    def level(self) -> Level:
-        return self.engine.breakers.mode.level
+    def severity(self) -> Severity:
+        return self.engine.breakers.permission.severity
 
 
 def text(block: str) -> str:
@@ -576,7 +576,7 @@ def test_waiting_for_the_first_book_is_no_trip() -> None:
     play.wait(BEAT_S).touch(MID - 5, MID + 5)
     assert play.all(Trip) == []
     assert play.all(Resync) == []
-    assert play.engine.breakers.mode.causes == ("not_ready",)
+    assert play.engine.breakers.permission.causes == ("not_ready",)
     play.wait(BEAT_S).reset()
     assert kinds(play.batches[-2].decisions) == ["Place", "Place"]
     assert play.all(Trip) == play.all(Rearm) == []
@@ -774,11 +774,11 @@ def test_a_breach_cancels_everything_and_places_nothing_until_the_rearm(name: st
     else:
         play.run(60.0)
         assert play.all(Rearm) == []
-        assert play.level is Level.HALTED
+        assert play.severity is Severity.HALTED
         play.wait(BEAT_S).rearm()
         if name == "loss of the day":  # which no operator gives back
             assert play.all(Rearm) == []
-            assert play.level is Level.HALTED
+            assert play.severity is Severity.HALTED
             return
     later = [(b, d) for b in play.batches[at:] for d in b.decisions]
     back = next(i for i, (_, d) in enumerate(later) if isinstance(d, Rearm))
@@ -860,7 +860,7 @@ def test_a_gap_reads_like_this() -> None:
 def test_a_thin_side_is_pulled_and_the_other_one_widened(side: Side) -> None:
     depth = sum(tick * 0.1 * 10.0 for tick in sides()[0])
     play = Playbook(depth_floor=depth, depth_drop_5s=1.0).run(5.0)
-    assert play.level is Level.ACTIVE
+    assert play.severity is Severity.ACTIVE
     bids, asks = sides(quantity=2.0)
     buying = side is Side.BUY
     if buying:
@@ -868,7 +868,7 @@ def test_a_thin_side_is_pulled_and_the_other_one_widened(side: Side) -> None:
     play.wait(BEAT_S).change(bids if buying else None, None if buying else asks)
     play.run(5.0)
     assert play.all(Trip) == []
-    assert play.engine.breakers.mode.causes == ("depth_bid" if buying else "depth_ask",)
+    assert play.engine.breakers.permission.causes == ("depth_bid" if buying else "depth_ask",)
     pulled, kept = play.quotes() if buying else play.quotes()[::-1]
     assert pulled == []
     assert len(kept) == 1
@@ -890,7 +890,7 @@ def test_a_full_position_comes_back_reducing_only() -> None:
     play = Playbook(unit_lots=50)
     fill_to_the_limit(play)
     play.run(10.0)
-    assert play.level is Level.REDUCE_ONLY
+    assert play.severity is Severity.REDUCE_ONLY
     assert [o.side for o in play.working()] == [Side.SELL]
 
 
@@ -951,7 +951,7 @@ def test_a_fill_at_its_limit_or_better_does_not(side: Side, worse: int) -> None:
     play = Playbook()
     play.wait(1.0).fill(side, 1, worse=worse)
     assert play.all(Trip) == []
-    assert play.level is Level.ACTIVE
+    assert play.severity is Severity.ACTIVE
 
 
 def test_nothing_but_a_typed_reason_clears_a_halt() -> None:
@@ -961,7 +961,7 @@ def test_nothing_but_a_typed_reason_clears_a_halt() -> None:
     with pytest.raises(ValueError, match="reason"):
         play.rearm("  ")
     play.wait(BEAT_S).beat()
-    assert play.level is Level.HALTED
+    assert play.severity is Severity.HALTED
     decisions = play.wait(BEAT_S).rearm("price checked by hand")
     assert decisions[0] == Rearm("operator:price checked by hand", 0.25)
     assert kinds(decisions[1:3]) == ["Place", "Place"]
@@ -969,7 +969,7 @@ def test_nothing_but_a_typed_reason_clears_a_halt() -> None:
 
 def test_a_locked_engine_is_not_rearmed_by_anyone() -> None:
     play = Playbook()
-    play.engine.breakers.latch(Verdict(Level.LOCKED, "config", {}))
+    play.engine.breakers.latch(Verdict(Severity.LOCKED, "config", {}))
     play.wait(BEAT_S).beat()
     play.wait(BEAT_S).rearm()
     play.run(5.0)
@@ -996,7 +996,7 @@ def test_an_empty_side_of_the_book_is_no_loss(side: Side) -> None:
     play.wait(0.01).reset()
     play.run(310.0, step_s=0.5)  # a short's false gain is a loss once it leaves the window
     assert [t.cause for t in play.all(Trip)] == ["book_untrusted:one_sided"]
-    assert play.level is Level.ACTIVE
+    assert play.severity is Severity.ACTIVE
 
 
 def test_a_fill_while_one_side_is_empty_is_attributed_to_the_spread() -> None:
@@ -1082,7 +1082,7 @@ def assert_sane(play: Playbook, seen: int) -> None:
             assert cancelled == batch.cancellable | batch.unknown
         else:
             assert cancelled <= batch.cancellable
-    if play.level >= Level.PAUSED or not engine.book.trusted:
+    if play.severity >= Severity.PAUSED or not engine.book.trusted:
         assert not any(order.state in KEEPABLE for order in play.working())
         assert engine.targets == []
     ids = [place.order_id for place in play.all(Place)]

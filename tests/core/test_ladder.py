@@ -46,7 +46,6 @@ def quotes(*, using: LadderRules | None = None, terms: Terms = TERMS, **changes)
     market = {
         "fair": 1000.0,
         "q": 0.0,
-        "q_target": 0.0,
         "best_bid": 990,
         "best_ask": 1010,
         "min_half": 0.5,
@@ -114,11 +113,6 @@ def test_one_level_is_the_glft_quote_rounded_outward():
     assert [target.tick for target in targets] == [floor(quote.bid), ceil(quote.ask)]
 
 
-def test_the_target_position_shifts_like_a_position():
-    assert quotes(q=3.0, q_target=-2.0) == quotes(q=5.0)
-    assert quotes(q=3.0, q_target=3.0) == quotes()
-
-
 def test_a_long_position_lowers_both_sides():
     assert [target.tick for target in quotes(q=4.0)] == [994, 1002]
     assert [target.tick for target in quotes(q=-4.0)] == [998, 1006]
@@ -160,21 +154,17 @@ def test_1_least_half_spread_on_each_side():
     assert [target.tick for target in quotes(q=10.0, min_half=1.5)] == [991, 1002]
 
 
-def test_2_bid_below_ask_around_the_reservation_price():
+def test_a_negative_half_still_leaves_the_bid_below_the_ask():
     terms = Terms(half=-2.0, skew=0.5)
-    targets = quotes(terms=terms, q=3.0, min_half=-5.0)
-    # Reservation price 998.5: half a tick each side.
-    assert [target.tick for target in targets] == [998, 999]
-    # With MODEL 0's least half-spread there is nothing left to do.
     assert [target.tick for target in quotes(terms=terms, q=1.0)] == [999, 1001]
 
 
-def test_3_bids_down_and_asks_up():
+def test_2_bids_down_and_asks_up():
     assert [target.tick for target in quotes(fair=1000.25)] == [997, 1004]
     assert [target.tick for target in quotes(fair=1000.2)] == [996, 1004]
 
 
-def test_4_post_only_against_the_touch():
+def test_3_post_only_against_the_touch():
     targets = quotes(using=rules(1, 1), best_bid=980, best_ask=990)
     assert ticks(targets, Side.BUY) == [989, 988]
     assert ticks(targets, Side.SELL) == [1004, 1005]
@@ -244,9 +234,14 @@ def test_no_bid_below_the_first_tick():
 
 
 def test_factors_outside_their_range_are_a_bug_of_the_caller():
-    for factors in ({"size_factor": 0.0}, {"size_factor": 1.1}, {"spread_factor": 0.9}):
+    for factor in (
+        {"size_factor": 0.0},
+        {"size_factor": 1.1},
+        {"spread_factor": 0.9},
+        {"min_half": 0.49},
+    ):
         with pytest.raises(AssertionError):
-            quotes(**factors)
+            quotes(**factor)
 
 
 def test_rules_need_sizes():
@@ -276,7 +271,6 @@ situations = st.fixed_dictionaries(
         ),
         "fair": dyadic.map(lambda x: 1000.0 + x),
         "q": dyadic.map(lambda x: x / 4),
-        "q_target": st.sampled_from([-2.0, 0.0, 0.5]),
         "best_bid": st.integers(900, 1000),
         "best_ask": st.integers(1001, 1100),
         "min_half": st.integers(32, 640).map(lambda n: n / 64),
@@ -335,7 +329,6 @@ def test_asks_are_mirrored_bids(situation):
     mirrored = situation | {
         "fair": 2000.0 - situation["fair"],
         "q": -situation["q"],
-        "q_target": -situation["q_target"],
         "best_bid": 2000 - situation["best_ask"],
         "best_ask": 2000 - situation["best_bid"],
         "bids": situation["asks"],

@@ -1,4 +1,4 @@
-"""Profit to the last digit: the article's vectors, MODEL 9's vector, and the identity."""
+"""Profit to the last digit: the examples of MODEL 1.1 and MODEL 9, and the identity."""
 
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, localcontext
@@ -104,7 +104,7 @@ class TestArticle:
         assert price.quantize(TICK) == D(nearest)
         with localcontext(ledger_module.MONEY):
             assert abs(effective_revenue(price, MAKER) - average) < D("1e-45")
-        # Up to the tick is one tick more than the article's: there a sale really pays (P9).
+        # Up to the tick is one tick more than the nearest: there a sale really pays.
         tick = break_even_ask_tick(average, MAKER, TICK)
         assert tick == up
         assert effective_revenue(tick * TICK, MAKER) >= average
@@ -116,7 +116,7 @@ class TestArticle:
         assert break_even_ask_tick(average, MAKER, TICK) == 9988
 
     @pytest.mark.parametrize(
-        ("price", "gain"), [("998.8", "-0.00022"), ("998.9", "0.09979")], ids=["P8", "P9"]
+        ("price", "gain"), [("998.8", "-0.00022"), ("998.9", "0.09979")], ids=["nearest", "above"]
     )
     def test_p8_p9_sale_against_the_average(self, price: str, gain: str) -> None:
         assert effective_revenue(D(price), MAKER) - self.AVERAGE == D(gain)

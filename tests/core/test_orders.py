@@ -43,7 +43,7 @@ from bot.domain.units import Side
 S = OrderState
 I = OrderInput  # noqa: E741 - one letter each keeps the table of legal cells readable
 
-# Written from RISK A.1 and F01-F22, not from the table under test.
+# Written from RISK 5, not from the table under test.
 LEGAL: dict[tuple[OrderState, OrderInput], OrderState] = {
     (S.PENDING_NEW, I.OPENED): S.LIVE,
     (S.PENDING_NEW, I.PARTIAL_FILL): S.PARTIALLY_FILLED,

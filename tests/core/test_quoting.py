@@ -21,8 +21,7 @@ from bot.core.quoting import (
     withdraw_distance,
 )
 
-# Parameters of MODEL 2.6: the GLFT paper (ticks), the Avellaneda-Stoikov paper ($), and the
-# BTC perpetual sample (ticks).
+# Parameters of MODEL 2.6: the GLFT paper (ticks), the Avellaneda-Stoikov paper ($).
 PAPER = {"gamma": 0.01, "sigma": 0.3, "A": 0.9, "k": 0.3}
 AS_ENV = {"gamma": 0.1, "sigma": 2.0, "A": 140.0, "k": 1.5}
 
@@ -34,7 +33,7 @@ positions = st.floats(-50.0, 50.0)
 
 
 def printed(digits: int) -> float:
-    """Half a unit of the last digit that MODEL prints, and rounding of our own."""
+    """Half a unit of the last printed digit, and rounding of our own."""
     return 0.5000001 * 10.0**-digits
 
 
@@ -64,6 +63,13 @@ def test_avellaneda_stoikov_vectors(q, gamma, sigma, tau, k, expected):
 def test_avellaneda_stoikov_at_the_end_of_its_horizon_forgets_the_position():
     terms = avellaneda_stoikov_terms(0.1, 2.0, 0.0, 1.5)
     assert terms == Terms(half=pytest.approx(10.0 * log(1.0 + 0.1 / 1.5)), skew=0.0)
+
+
+def test_rebate_adverse_move_and_frozen_base_move_only_the_half():
+    calm = avellaneda_stoikov_terms(0.1, 2.0, 1.0, 1.5)
+    wild = avellaneda_stoikov_terms(0.4, 2.0, 1.0, 1.5, rebate=0.02, xi=0.1, base_gamma=0.1)
+    assert wild.half == pytest.approx(calm.half + 0.05 - 0.02)
+    assert wild.skew == avellaneda_stoikov_terms(0.4, 2.0, 1.0, 1.5).skew
 
 
 @given(positions, gammas, sigmas, st.floats(0.0, 1e3), decays)
@@ -180,7 +186,7 @@ def test_terms_give_the_distances_of_both_models(q, gamma, sigma, A, k):
 # --- the two models are one --------------------------------------------------------------
 
 
-# MODEL prints the first spread as 1.3424876387; 40 digits of arithmetic give 1.34248763887.
+# MODEL 2.6. 40 digits of arithmetic give 1.34248763887 for the first spread.
 @pytest.mark.parametrize(
     ("setup", "skew", "tau", "digits", "spread"),
     [
@@ -228,7 +234,7 @@ def test_avellaneda_stoikov_over_the_rolling_horizon_is_glft(q, gamma, sigma, A,
     unit=st.sampled_from([0.1, 0.01, 1e4 / 61_234.5, 7.0]),
 )
 def test_prices_do_not_depend_on_the_unit(q, gamma, sigma, A, k, rebate_k, xi_k, drift, unit):
-    """T14: `unit` is what one dollar is in the other unit (ticks, bp, ...)."""
+    """`unit` is what one dollar is in the other unit (ticks, bp, ...)."""
     mid, rebate, xi, mu = 61_234.5, rebate_k / k, xi_k / k, drift * gamma * sigma**2
     dollars = glft(mid, q, gamma, sigma, A, k, rebate=rebate, xi=xi, mu=mu)
     scaled = glft(
@@ -251,7 +257,7 @@ def test_prices_do_not_depend_on_the_unit(q, gamma, sigma, A, k, rebate_k, xi_k,
 
 # --- the frozen base ---------------------------------------------------------------------
 
-# Calibrated g of MODEL 2.3 for the two papers; 2.4 computes the first from its rounded value.
+# Calibrated g of MODEL 2.6 for the two papers, the first one rounded.
 G0_AS = 0.0992
 G0_PAPER = 0.0807639611
 
@@ -305,7 +311,7 @@ def test_frozen_base_half_spreads(multiplier, half, digits):
 def test_half_spread_grows_with_gamma_once_the_base_is_frozen(
     gamma0, multiplier, factor, sigma, A, k
 ):
-    """T5."""
+    """MODEL 2.4."""
     low = glft_terms(multiplier * gamma0, sigma, A, k, base_gamma=gamma0)
     high = glft_terms(multiplier * factor * gamma0, sigma, A, k, base_gamma=gamma0)
     assert high.half == low.half
@@ -444,6 +450,8 @@ def test_other_bad_numbers_are_refused():
         glft_terms(**PAPER, base_gamma=0.0)
     with pytest.raises(ValueError, match="tau=-1"):
         avellaneda_stoikov_terms(0.1, 2.0, -1.0, 1.5)
+    with pytest.raises(ValueError, match="base_gamma=0"):
+        avellaneda_stoikov_terms(0.1, 2.0, 1.0, 1.5, base_gamma=0.0)
     with pytest.raises(ValueError, match="mid=nan"):
         glft(nan, 0.0, **PAPER)
     with pytest.raises(ValueError, match="q=inf"):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from bot.core import triggers
 from bot.core.rearm import DAY_NS
-from bot.core.signals.liquidity import Liquidity
-from bot.core.triggers import Facts, Inputs, Level, LossWindows, NetFills, Verdict
+from bot.core.signals.liquidity import Liquidity, Streak
+from bot.core.triggers import Facts, Inputs, LossWindows, NetFills, Severity, Verdict
 from bot.domain.params import RiskParams
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 
@@ -19,7 +19,7 @@ RISK = RiskParams(loss_budget=1_000.0, max_position_lots=1_000, max_order_lots=1
 
 
 def facts_of(now: int = START, ready: bool = True, **changes: object) -> Facts:
-    """Facts after one reading of calm inputs with `changes`; liquidity fields go to it."""
+    """Facts after calm inputs with `changes`; those of liquidity go to it, streaks as ns."""
     facts = Facts(RISK, withdraw_multiplier=50.0)
     facts.ready = ready
     learn(facts, now, **changes)
@@ -43,12 +43,16 @@ def learn(facts: Facts, now: int, **changes: object) -> None:
     )
     own = {name: changes.pop(name) for name in list(changes) if name in Liquidity.__slots__}
     for name, value in own.items():
-        setattr(liquidity, name, value)
+        streak = getattr(liquidity, name)
+        if isinstance(streak, Streak):
+            streak.ns = value
+        else:
+            setattr(liquidity, name, value)
     facts.learn(now, msgspec.structs.replace(calm, **changes))
 
 
-def level_of(verdict: Verdict | None) -> Level:
-    return Level.ACTIVE if verdict is None else verdict.level
+def severity_of(verdict: Verdict | None) -> Severity:
+    return Severity.ACTIVE if verdict is None else verdict.severity
 
 
 def lost(seconds: int, loss: float) -> Facts:
@@ -62,19 +66,19 @@ def lost(seconds: int, loss: float) -> Facts:
 @pytest.mark.parametrize(
     ("trigger", "limit", "window_s", "level"),
     [
-        (triggers.loss_1m, 100.0, 60, Level.WIDEN),
-        (triggers.loss_5m, 250.0, 300, Level.PAUSED),
-        (triggers.loss_1h, 500.0, 3_600, Level.HALTED),
-        (triggers.loss_day, 1_000.0, 36_000, Level.HALTED),
+        (triggers.loss_1m, 100.0, 60, Severity.WIDEN),
+        (triggers.loss_5m, 250.0, 300, Severity.PAUSED),
+        (triggers.loss_1h, 500.0, 3_600, Severity.HALTED),
+        (triggers.loss_day, 1_000.0, 36_000, Severity.HALTED),
     ],
 )
 def test_loss(
-    trigger: Callable[[Facts, int], Verdict | None], limit: float, window_s: int, level: Level
+    trigger: Callable[[Facts, int], Verdict | None], limit: float, window_s: int, level: Severity
 ) -> None:
-    assert level_of(trigger(lost(window_s, limit - 0.01), START)) is Level.ACTIVE
-    assert level_of(trigger(lost(window_s, limit), START)) is level
-    beyond = level if trigger is triggers.loss_day else Level.ACTIVE
-    assert level_of(trigger(lost(window_s + 1, limit), START)) is beyond
+    assert severity_of(trigger(lost(window_s, limit - 0.01), START)) is Severity.ACTIVE
+    assert severity_of(trigger(lost(window_s, limit), START)) is level
+    beyond = level if trigger is triggers.loss_day else Severity.ACTIVE
+    assert severity_of(trigger(lost(window_s + 1, limit), START)) is beyond
     verdict = trigger(lost(window_s, limit), START)
     assert verdict is not None
     assert verdict.evidence == {"change": -limit, "limit": -limit}
@@ -93,9 +97,9 @@ def test_inventory_levels(sign: int) -> None:
     learn(facts, START, position_lots=800 * sign)
     verdict = triggers.inventory(facts, START)
     assert verdict is not None
-    assert (verdict.level, verdict.side) == (Level.ONE_SIDED, Side(sign))
+    assert (verdict.severity, verdict.side) == (Severity.ONE_SIDED, Side(sign))
     learn(facts, START, position_lots=700 * sign)
-    assert level_of(triggers.inventory(facts, START)) is Level.ONE_SIDED
+    assert severity_of(triggers.inventory(facts, START)) is Severity.ONE_SIDED
     learn(facts, START, position_lots=699 * sign)
     assert triggers.inventory(facts, START) is None
     learn(facts, START, position_lots=799 * sign)
@@ -107,23 +111,23 @@ def test_a_full_inventory_pauses_then_only_reduces(sign: int) -> None:
     facts = facts_of(position_lots=1_000 * sign)
     end = START + 5 * NS_PER_S
     for now, lots, level, side in [
-        (START, 1_000, Level.PAUSED, None),
-        (end - 1, 1_000, Level.PAUSED, None),
-        (end, 1_000, Level.REDUCE_ONLY, Side(sign)),
-        (end + 1, 1_050, Level.REDUCE_ONLY, Side(sign)),
-        (end + 1, 1_051, Level.HALTED, None),
-        (end + 2, 701, Level.REDUCE_ONLY, Side(sign)),
-        (end + 2, -900, Level.REDUCE_ONLY, Side(-sign)),
-        (end + 3, 700, Level.ONE_SIDED, Side(sign)),
-        (end + 4, 699, Level.ACTIVE, None),
-        (end + 5, 1_000, Level.PAUSED, None),
-        (end + 6, 0, Level.PAUSED, None),
-        (2 * end - START + 4, 0, Level.PAUSED, None),
-        (2 * end - START + 5, 0, Level.ACTIVE, None),
+        (START, 1_000, Severity.PAUSED, None),
+        (end - 1, 1_000, Severity.PAUSED, None),
+        (end, 1_000, Severity.REDUCE_ONLY, Side(sign)),
+        (end + 1, 1_050, Severity.REDUCE_ONLY, Side(sign)),
+        (end + 1, 1_051, Severity.HALTED, None),
+        (end + 2, 701, Severity.REDUCE_ONLY, Side(sign)),
+        (end + 2, -900, Severity.REDUCE_ONLY, Side(-sign)),
+        (end + 3, 700, Severity.ONE_SIDED, Side(sign)),
+        (end + 4, 699, Severity.ACTIVE, None),
+        (end + 5, 1_000, Severity.PAUSED, None),
+        (end + 6, 0, Severity.PAUSED, None),
+        (2 * end - START + 4, 0, Severity.PAUSED, None),
+        (2 * end - START + 5, 0, Severity.ACTIVE, None),
     ]:
         learn(facts, now, position_lots=lots * sign)
         verdict = triggers.inventory(facts, now)
-        assert level_of(verdict) is level, lots
+        assert severity_of(verdict) is level, lots
         assert (verdict.side if verdict else None) == side, lots
 
 
@@ -150,7 +154,9 @@ def test_fill_speed(fills: list[tuple[float, int]], trips: bool, sign: int) -> N
         for window in (facts.fills_1s, facts.fills_5s):
             window.learn(now, lots * sign)
     learn(facts, now)
-    assert level_of(triggers.fill_speed(facts, now)) is (Level.PAUSED if trips else Level.ACTIVE)
+    assert severity_of(triggers.fill_speed(facts, now)) is (
+        Severity.PAUSED if trips else Severity.ACTIVE
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 3_000), st.integers(-50, 50)), max_size=60))
@@ -176,8 +182,8 @@ def test_net_fills_memory_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("trigger", "name", "side"),
     [
-        (triggers.depth_bid, "low_bid_ns", Side.BUY),
-        (triggers.depth_ask, "low_ask_ns", Side.SELL),
+        (triggers.depth_bid, "low_bid", Side.BUY),
+        (triggers.depth_ask, "low_ask", Side.SELL),
     ],
 )
 def test_one_thin_side_is_pulled_after_half_a_second(
@@ -186,7 +192,7 @@ def test_one_thin_side_is_pulled_after_half_a_second(
     assert trigger(facts_of(**{name: 500 * NS_PER_MS - 1}), START) is None
     verdict = trigger(facts_of(**{name: 500 * NS_PER_MS}), START)
     assert verdict is not None
-    assert (verdict.level, verdict.side) == (Level.ONE_SIDED, side)
+    assert (verdict.severity, verdict.side) == (Severity.ONE_SIDED, side)
     other = triggers.depth_ask if side is Side.BUY else triggers.depth_bid
     assert other(facts_of(**{name: 10 * NS_PER_S}), START) is None
 
@@ -207,17 +213,17 @@ def test_one_thin_side_is_pulled_after_half_a_second(
 )
 def test_depth(bid: float, ask: float, drop: float, trips: bool) -> None:
     verdict = triggers.depth(facts_of(bid_ratio=bid, ask_ratio=ask, drop=drop), START)
-    assert level_of(verdict) is (Level.PAUSED if trips else Level.ACTIVE)
+    assert severity_of(verdict) is (Severity.PAUSED if trips else Severity.ACTIVE)
     if verdict is not None:
         assert verdict.evidence == {"bid_ratio": bid, "ask_ratio": ask, "drop_5s": drop}
 
 
 def test_spread_must_stay_wide_for_a_second() -> None:
     assert triggers.spread(facts_of(), START) is None
-    assert triggers.spread(facts_of(wide_ns=NS_PER_S - 1), START) is None
-    verdict = triggers.spread(facts_of(wide_ns=NS_PER_S, spread_bps=11.0), START)
+    assert triggers.spread(facts_of(wide=NS_PER_S - 1), START) is None
+    verdict = triggers.spread(facts_of(wide=NS_PER_S, spread_bps=11.0), START)
     assert verdict == Verdict(
-        Level.PAUSED, "spread", {"spread_bps": 11.0, "limit_bps": 10.0, "median_bps": 0.0}
+        Severity.PAUSED, "spread", {"spread_bps": 11.0, "limit_bps": 10.0, "median_bps": 0.0}
     )
 
 
@@ -225,8 +231,8 @@ def test_a_narrow_spread_does_not_trip_without_a_hold() -> None:
     facts = facts_of()
     facts.risk = msgspec.structs.replace(RISK, spread_hold_s=0.0)
     assert triggers.spread(facts, START) is None
-    learn(facts, START, wide_ns=0)
-    assert level_of(triggers.spread(facts, START)) is Level.PAUSED
+    learn(facts, START, wide=0)
+    assert severity_of(triggers.spread(facts, START)) is Severity.PAUSED
 
 
 def test_book_untrusted_carries_its_reason_and_needs_a_first_trust() -> None:
@@ -235,7 +241,7 @@ def test_book_untrusted_carries_its_reason_and_needs_a_first_trust() -> None:
     assert triggers.book_untrusted(facts, START) is None
     learn(facts, START, trusted=False, distrust="crossed")
     assert triggers.book_untrusted(facts, START) == Verdict(
-        Level.PAUSED, "book_untrusted:crossed", {}
+        Severity.PAUSED, "book_untrusted:crossed", {}
     )
 
 
@@ -263,7 +269,7 @@ def test_stale(depth_ms: int, any_ms: int, age_ms: int, cause: str | None) -> No
     verdict = triggers.stale(facts_of(**changes), START)
     assert (verdict.cause if verdict else None) == cause
     if verdict is not None:
-        assert verdict.level is Level.PAUSED
+        assert verdict.severity is Severity.PAUSED
         assert verdict.evidence["age_ms"] == age_ms
     assert triggers.stale(facts_of(ready=False, trusted=False, **changes), START) is None
 
@@ -271,13 +277,13 @@ def test_stale(depth_ms: int, any_ms: int, age_ms: int, cause: str | None) -> No
 def test_gamma_withdraw() -> None:
     assert triggers.gamma_withdraw(facts_of(gamma_multiplier=49.99), START) is None
     verdict = triggers.gamma_withdraw(facts_of(gamma_multiplier=50.0), START)
-    assert verdict == Verdict(Level.PAUSED, "gamma_withdraw", {"multiplier": 50.0})
+    assert verdict == Verdict(Severity.PAUSED, "gamma_withdraw", {"multiplier": 50.0})
 
 
 def test_latched_is_what_was_put_there() -> None:
     facts = facts_of()
     assert triggers.latched(facts, START) is None
-    facts.latched = Verdict(Level.LOCKED, "drawdown", {})
+    facts.latched = Verdict(Severity.LOCKED, "drawdown", {})
     assert triggers.latched(facts, START) is facts.latched
 
 

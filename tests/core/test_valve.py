@@ -86,9 +86,8 @@ def valve_at(multiplier: float) -> Valve:
 def test_a_new_valve_is_open():
     valve = Valve(GammaParams())
     assert valve.multiplier == 1.0
-    assert not valve.withdrawn
     assert valve.learn(START, 0.0) == 1.0
-    assert repr(valve) == "Valve(multiplier=1, withdrawn=False)"
+    assert repr(valve) == "Valve(multiplier=1)"
 
 
 def test_attack_is_instant():
@@ -155,20 +154,14 @@ def test_attack_works_even_when_time_jumps_back():
     assert valve.learn(START - NS_PER_S, log(20.0)) == pytest.approx(20.0)
 
 
-def test_withdrawn_from_fifty_on():
-    valve = valve_at(49.99)
-    assert not valve.withdrawn
-    valve.learn(START, log(50.01))
-    assert valve.withdrawn
+def test_the_way_back_below_the_withdrawal():
+    valve = valve_at(50.01)
     # ln 50.01 to just under ln 50 takes a moment, not a half-life.
-    valve.learn(START + NS_PER_S, 0.0)
-    assert not valve.withdrawn
+    assert valve.learn(START + NS_PER_S, 0.0) < 50.0
     # The worst that can be asked for is over within 1.9 half-lives.
     worst = valve_at(1e6)
-    worst.learn(START + 108 * NS_PER_S, 0.0)
-    assert worst.withdrawn
-    worst.learn(START + 114 * NS_PER_S, 0.0)
-    assert not worst.withdrawn
+    assert worst.learn(START + 108 * NS_PER_S, 0.0) > 50.0
+    assert worst.learn(START + 114 * NS_PER_S, 0.0) < 50.0
 
 
 @pytest.mark.parametrize("log_m", [-0.1, nan, inf, LOG_MULTIPLIER_MAX + 1.0])

@@ -20,6 +20,7 @@ from bot.domain.tape import (
     TOUCH_CHANGED,
     TRADED,
 )
+from bot.domain.units import Side
 from bot.market.book import NAMES, Book
 from bot.market.kernels import (
     CROSSED,
@@ -118,9 +119,9 @@ class Plain:
 def check(book: Book, plain: Plain) -> None:
     h = book.read()
     assert (h.best_bid, h.best_ask) == plain.best
-    assert [book.levels(0), book.levels(1)] == plain.sides
-    for side in (0, 1):
-        for tick, qty in plain.sides[side].items():
+    assert [book.levels(side) for side in Side] == plain.sides
+    for side, levels in zip(Side, plain.sides, strict=True):
+        for tick, qty in levels.items():
             assert book.quantity(side, tick) == qty
             assert book.quantity(side, tick + WINDOW * 64) == 0.0
     bid, ask = plain.best
@@ -306,10 +307,10 @@ def test_removed_far_levels_take_no_room() -> None:
         far = [MID + WINDOW + turn * 40_000 + i for i in range(20_000)]
         u += 2
         learn(book, BOOK_CHANGED, u, {}, dict.fromkeys(far, 1.0))
-        assert book.quantity(1, far[-1]) == 1.0
+        assert book.quantity(Side.SELL, far[-1]) == 1.0
         learn(book, BOOK_CHANGED, u + 1, {}, dict.fromkeys(far, 0.0))
     assert book.read().distrust == TRUSTED
-    assert len(book.levels(1)) == 2
+    assert len(book.levels(Side.SELL)) == 2
 
 
 def test_recentring_keeps_every_level() -> None:
@@ -334,7 +335,7 @@ def test_recentring_keeps_every_level() -> None:
 def test_a_reset_replaces_the_book() -> None:
     book = simple()
     learn(book, BOOK_RESET, 20, {MID + 50: 1.0}, {MID + 60: 2.0})
-    assert (book.levels(0), book.levels(1)) == ({MID + 50: 1.0}, {MID + 60: 2.0})
+    assert [book.levels(side) for side in Side] == [{MID + 50: 1.0}, {MID + 60: 2.0}]
     assert book.read().book_id == 20
 
 
@@ -531,6 +532,6 @@ def test_top_is_the_first_levels_of_a_side() -> None:
     bids = {MID - offset: float(offset) for offset in (1, 2, 5, 9)}
     asks = {MID + offset: float(offset) for offset in (1, 3, 4)} | {MID + WINDOW: 7.0}
     learn(book, BOOK_RESET, 1, bids, asks)
-    assert book.top(0, 3) == ((MID - 1, 1.0), (MID - 2, 2.0), (MID - 5, 5.0))
-    assert book.top(1, 9) == tuple(sorted(asks.items()))
-    assert book.top(1, 0) == ()
+    assert book.top(Side.BUY, 3) == ((MID - 1, 1.0), (MID - 2, 2.0), (MID - 5, 5.0))
+    assert book.top(Side.SELL, 9) == tuple(sorted(asks.items()))
+    assert book.top(Side.SELL, 0) == ()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bot.domain.instrument import Instrument
 from bot.domain.tape import BOOK_CHANGED, BOOK_RESET, NOTHING, TOUCH_CHANGED
+from bot.domain.units import Side
 from bot.market.book import Book
 from bot.market.levels import WINDOW
 from bot.venues.binance.marketdata import MarketData
@@ -40,7 +41,7 @@ def summary(text: bytes) -> str:
         for i in range(tape.n):
             kinds.append(int(tape.rows[i]["kind"]))
             flags.append(book.learn(tape.rows, i, tape.ticks, tape.qtys))
-    levels = [sorted(book.levels(side).items()) for side in (0, 1)]
+    levels = [sorted(book.levels(side).items()) for side in Side]
     depth = [book.depth(bps) for bps in (0.1, 1.0, 10.0)]
     return json.dumps([book.read(), levels, depth, kinds, flags, codec.counts(), codec.gaps])
 

@@ -12,7 +12,7 @@ from bot.modes.settings import KEYS
 
 # What a user writes otherwise than the core reads it.
 CONVERTED = {
-    "quote": {"unit_lots", "q_max_units", "q_soft_units"},
+    "quote": {"unit_lots", "q_soft_units"},
     "risk": {"max_position_lots", "max_order_lots", "loss_budget"},
 }
 WRITTEN = {

@@ -81,7 +81,7 @@ def test_usdm_is_converted_for_the_core():
     loaded = load(USDM, env={})
     quote, risk = loaded.params.quote, loaded.params.risk
     assert isinstance(loaded.params, Params)
-    assert (quote.unit_lots, quote.q_max_units, quote.q_soft_units) == (10, 20.0, 20.0 / 3.0)
+    assert (quote.unit_lots, quote.q_soft_units) == (10, 20.0 / 3.0)
     assert (risk.max_position_lots, risk.max_order_lots, risk.loss_budget) == (200, 50, 500.0)
     assert (quote.A_per_s, quote.k_per_bp, quote.sigma_bp_per_sqrt_s) == (0.9, 1.6, 1.4)
     assert (loaded.params.ladder.sizes_units, loaded.params.diff.tolerance_ticks) == ((1, 1.5), 10)
@@ -106,7 +106,7 @@ def test_a_replay_needs_no_config_for_a_known_symbol(venue, symbol):
     assert loaded.sources["instrument.tick"] == "default (instrument table)"
     assert loaded.sources["fees.maker_bp"] == "default (fee table)"
     assert loaded.sources["quote.eta"] == "default"
-    assert loaded.params.quote.q_max_units == 20.0
+    assert loaded.params.quote.q_soft_units == 20.0 / 3.0
 
 
 def test_a_replay_of_an_unknown_symbol_needs_tick_and_lot():
@@ -270,7 +270,6 @@ def same_section(key: str, other: str) -> bool:
         ("loss_budget", "the nearest is risk.loss_budget."),
         ("quote.tick", "the nearest is instrument.tick."),
         ("quote.unit_lots", "write quote.unit_qty in base currency."),
-        ("quote.q_max_units", "it follows from risk.max_position_qty / quote.unit_qty."),
         ("risk.max_order_lots", "write risk.max_order_qty in base currency."),
         ("venue_api_key", "secrets are never part of a config."),
         ("zzz", "`mmbot config schema` lists those that exist."),

@@ -16,6 +16,7 @@ from bot.domain.tape import (
     TOUCH_CHANGED,
     TRADED,
 )
+from bot.domain.units import Side
 from bot.market.book import Book
 from bot.market.kernels import MOVED, TRUST
 from bot.shell.lane import DUE, END, advance
@@ -76,8 +77,8 @@ class World:
         return (
             self.book.head.tobytes(),
             self.slots.tobytes(),
-            self.book.levels(0),
-            self.book.levels(1),
+            self.book.levels(Side.BUY),
+            self.book.levels(Side.SELL),
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 from bot.core.engine import Engine
 from bot.domain.decisions import Cancel, Decision, Place
 from bot.domain.events import FeedLost, FeedOpened
-from bot.domain.units import NS_PER_MS
+from bot.domain.units import NS_PER_MS, Side
 from bot.journal.capture import chunks
 from bot.journal.log import Closed, DecisionDigest, Header, LogWriter
 from bot.journal.run import Run
@@ -63,6 +63,7 @@ class Live:
                 started_at=0,
                 seed=0,
                 config_digest="",
+                prefix=PREFIX,
                 instrument=loaded.instrument,
                 fees=loaded.fees,
                 params=loaded.params,
@@ -112,7 +113,7 @@ class Venue:
     def snapshot(self, now: int) -> Frame:
         sides = [
             [[str(self._tick * tick), f"{q:.3f}"] for tick, q in self.book.top(side, 1_000)]
-            for side in (0, 1)
+            for side in (Side.BUY, Side.SELL)
         ]
         body = {"lastUpdateId": self.book.read().book_id, "bids": sides[0], "asks": sides[1]}
         return Frame(now, json.dumps(body, separators=(",", ":")).encode())

@@ -139,7 +139,7 @@ FUTURES_CHAIN = (delta(5, 9, 3), delta(11, 12, 9), delta(15, 20, 12))
 def test_snapshot_meets_the_buffer(rule_: int, snapshot: int, kept: int | None) -> None:
     deltas = SPOT_CHAIN if rule_ == SPOT else FUTURES_CHAIN
     sync = buffering(rule_, *deltas)
-    assert sync.asks_snapshot(0)
+    assert sync.take_snapshot_request(0)
     splice = sync.snapshot(snapshot, "body", 7)
     if kept is None:
         assert splice is None
@@ -151,7 +151,7 @@ def test_snapshot_meets_the_buffer(rule_: int, snapshot: int, kept: int | None) 
         assert sync.chain[LAST_ID] == 20
         assert sync.resyncs == 1
         assert sync.deadline() is None
-        assert not sync.asks_snapshot(10**15)
+        assert not sync.take_snapshot_request(10**15)
         assert repr(sync) == "<BookSync synced u=20>"
 
 
@@ -169,11 +169,11 @@ def test_a_newer_snapshot_is_held(
     rule_: int, snapshot: int, wrong: Delta | None, right: Delta
 ) -> None:
     sync = buffering(rule_, *(SPOT_CHAIN if rule_ == SPOT else FUTURES_CHAIN))
-    assert sync.asks_snapshot(0)
+    assert sync.take_snapshot_request(0)
     assert sync.snapshot(snapshot, "body", 7) is None
     assert f"held={snapshot}" in repr(sync)
     assert sync.deadline() is None
-    assert not sync.asks_snapshot(10**15)
+    assert not sync.take_snapshot_request(10**15)
     if wrong is not None:
         assert sync.delta(wrong) is None
         assert not sync.synced
@@ -189,7 +189,7 @@ def test_a_held_snapshot_that_was_jumped_over_is_dropped(rule_: int) -> None:
     assert sync.delta(delta(30, 35, 25)) is None
     assert not sync.synced
     assert "held" not in repr(sync)
-    assert sync.asks_snapshot(8)
+    assert sync.take_snapshot_request(8)
 
 
 def test_a_snapshot_that_is_too_old_backs_off() -> None:
@@ -197,11 +197,11 @@ def test_a_snapshot_that_is_too_old_backs_off() -> None:
     now = 1_000
     wait = BACKOFF_FIRST_NS
     for _ in range(40):
-        assert sync.asks_snapshot(now)
-        assert not sync.asks_snapshot(now + 1)
+        assert sync.take_snapshot_request(now)
+        assert not sync.take_snapshot_request(now + 1)
         assert sync.snapshot(3, "old", now) is None
         assert sync.deadline() == now + wait
-        assert not sync.asks_snapshot(now + wait - 1)
+        assert not sync.take_snapshot_request(now + wait - 1)
         now += wait
         wait = min(wait * 2, BACKOFF_MAX_NS)
     assert wait == BACKOFF_MAX_NS
@@ -215,13 +215,13 @@ def test_a_snapshot_that_is_too_old_backs_off() -> None:
 def test_a_snapshot_that_never_comes_is_asked_for_again() -> None:
     sync = BookSync(SPOT)
     assert sync.deadline() is None
-    assert not sync.asks_snapshot(0)  # nothing buffered: the snapshot could not be bridged
+    assert not sync.take_snapshot_request(0)  # nothing buffered: the snapshot could not be bridged
     assert sync.delta(delta(1, 2)) is None
     assert sync.deadline() == 0
-    assert sync.asks_snapshot(100)
+    assert sync.take_snapshot_request(100)
     assert sync.deadline() == 100 + SNAPSHOT_TIMEOUT_NS
-    assert not sync.asks_snapshot(99 + SNAPSHOT_TIMEOUT_NS)
-    assert sync.asks_snapshot(100 + SNAPSHOT_TIMEOUT_NS)
+    assert not sync.take_snapshot_request(99 + SNAPSHOT_TIMEOUT_NS)
+    assert sync.take_snapshot_request(100 + SNAPSHOT_TIMEOUT_NS)
     assert sync.deadline() == 100 + 2 * SNAPSHOT_TIMEOUT_NS
 
 

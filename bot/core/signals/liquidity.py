@@ -1,6 +1,6 @@
 """How much liquidity others show: smoothed depth against its baseline, spread against its median.
 
-Every depth number that leaves this file is smoothed (RISK Decision 1): raw readings tripped
+Every depth number that leaves this file is smoothed (RISK 2): raw readings tripped
 the cliff breaker in 87 % of calm simulations, smoothed ones in none.
 """
 
@@ -9,10 +9,10 @@ from math import log2
 from typing import Final
 
 from bot.domain.params import RiskParams
-from bot.domain.units import NS_PER_MS, NS_PER_S, Side
+from bot.domain.units import NS_PER_MS, NS_PER_S
 
 SAMPLE_NS: Final = 250 * NS_PER_MS  # baselines and the look-back learn at this pace
-LOOK_BACK_NS: Final = 5 * NS_PER_S  # "within 5 s" of RISK K5
+LOOK_BACK_NS: Final = 5 * NS_PER_S  # both sides falling within it is a cliff
 SAMPLE_GAP_NS_MAX: Final = 1 * NS_PER_S  # a longer silence teaches a baseline no more than this
 SETTLED_WEIGHT: Final = 0.75  # of an average: two half-lives of readings
 CALM_SPREAD_X: Final = 3.0  # re-entry wants a spread below this many medians (MODEL 8.4)
@@ -90,15 +90,46 @@ class RunningMedian:
         return f"RunningMedian(value={self.value:.6g})"
 
 
+class Streak:
+    """For how long something has been true without a break, as of the last reading."""
+
+    __slots__ = ("_since", "ns")
+
+    def __init__(self) -> None:
+        self._since = 0
+        self.ns: int | None = None
+        """Length of the streak; None while there is none."""
+
+    def learn(self, now: int, holds: bool) -> None:
+        """Take whether it is true at `now`."""
+        if not holds:
+            self.ns = None
+            return
+        if self.ns is None:
+            self._since = now
+        self.ns = now - self._since
+
+    def end(self) -> None:
+        """Nobody can say whether it is still true."""
+        self.ns = None
+
+    def lasts(self, ns: int) -> bool:
+        """Whether it is true, and has been for at least `ns`."""
+        return self.ns is not None and self.ns >= ns
+
+    def __repr__(self) -> str:
+        return f"Streak(ns={self.ns})"
+
+
 class Liquidity:
     """Others' depth near the touch and their spread, against what is usual (MODEL 8.2).
 
     Read-only for others, all as of the last reading: `bid_ratio`, `ask_ratio` smoothed depth
-    over the baseline, 1.0 while unknown; `low_bid_ns`, `low_ask_ns` how long that side has
-    been below `depth_both`, `wide_ns` how long the spread has been above `spread_limit_bps`,
-    -1 if it is not; `drop` the fraction by which *both* sides fell within 5 s, at least 0;
-    `warm` whether the baselines have replaced the static floors. Durations end at the last
-    reading, so a book that went away lets nothing grow.
+    over the baseline, 1.0 while unknown; `low_bid`, `low_ask` how long that side has been
+    below `depth_both`, `wide` how long the spread has been above `spread_limit_bps`; `drop`
+    the fraction by which *both* sides fell within 5 s, at least 0; `warm` whether the
+    baselines have replaced the static floors. Streaks end at the last reading, so a book
+    that went away lets nothing grow.
     """
 
     __slots__ = (
@@ -112,22 +143,19 @@ class Liquidity:
         "_half_life_ns",
         "_last",
         "_learned_ns",
-        "_low_ask_since",
-        "_low_bid_since",
         "_median",
         "_risk",
         "_sampled_at",
         "_samples",
         "_weight",
-        "_wide_since",
         "ask_ratio",
         "bid_ratio",
         "drop",
-        "low_ask_ns",
-        "low_bid_ns",
+        "low_ask",
+        "low_bid",
         "spread_limit_bps",
         "warm",
-        "wide_ns",
+        "wide",
     )
 
     def __init__(self, params: RiskParams) -> None:
@@ -140,6 +168,9 @@ class Liquidity:
         self._median = RunningMedian(params.baseline_half_life_s)
         self.warm = False
         self.spread_limit_bps = params.spread_bps
+        self.low_bid = Streak()
+        self.low_ask = Streak()
+        self.wide = Streak()
         # Readings since the start or the last restart: (time, bid, ask), oldest first.
         self._samples: deque[tuple[int, float, float]] = deque()
         self.restart(0)
@@ -152,9 +183,9 @@ class Liquidity:
         self._weight = 0.0
         self._bid = self._ask = 0.0
         self._bid_then = self._ask_then = 0.0
-        self._low_bid_since = self._low_ask_since = self._wide_since = -1
         self.bid_ratio = self.ask_ratio = 1.0
-        self.low_bid_ns = self.low_ask_ns = self.wide_ns = -1
+        for streak in (self.low_bid, self.low_ask, self.wide):
+            streak.end()
         self.drop = 0.0
 
     def learn(
@@ -162,7 +193,7 @@ class Liquidity:
     ) -> None:
         """Take one reading of others' depth per side, quote currency, and of the spread.
 
-        `frozen` (the level is not ACTIVE) keeps the baselines as they are: a crash must not
+        `frozen` (REDUCE_ONLY and above) keeps the baselines as they are: a crash must not
         become the new normal. Depth says nothing before two half-lives of readings, because
         a young average is a raw reading.
         """
@@ -178,18 +209,9 @@ class Liquidity:
             self._ask += gain * (ask_depth - self._ask)
         if now - self._sampled_at >= SAMPLE_NS:
             self._sample(now, spread_bps, frozen)
-        if spread_bps <= self.spread_limit_bps:
-            self._wide_since = self.wide_ns = -1
-        else:
-            if self._wide_since < 0:
-                self._wide_since = now
-            self.wide_ns = now - self._wide_since
+        self.wide.learn(now, spread_bps > self.spread_limit_bps)
         if self._weight >= SETTLED_WEIGHT:
             self._compare(now)
-
-    def ratio(self, side: Side) -> float:
-        """Smoothed depth of `side` over its baseline, or over the static floor until `warm`."""
-        return self.bid_ratio if side is Side.BUY else self.ask_ratio
 
     @property
     def spread_median_bps(self) -> float:
@@ -215,18 +237,8 @@ class Liquidity:
             bid_usual = ask_usual = risk.depth_floor
         self.bid_ratio = self._bid / bid_usual if bid_usual > 0.0 else 1.0
         self.ask_ratio = self._ask / ask_usual if ask_usual > 0.0 else 1.0
-        if self.bid_ratio >= risk.depth_both:
-            self._low_bid_since = self.low_bid_ns = -1
-        else:
-            if self._low_bid_since < 0:
-                self._low_bid_since = now
-            self.low_bid_ns = now - self._low_bid_since
-        if self.ask_ratio >= risk.depth_both:
-            self._low_ask_since = self.low_ask_ns = -1
-        else:
-            if self._low_ask_since < 0:
-                self._low_ask_since = now
-            self.low_ask_ns = now - self._low_ask_since
+        self.low_bid.learn(now, self.bid_ratio < risk.depth_both)
+        self.low_ask.learn(now, self.ask_ratio < risk.depth_both)
         if self._bid < self._bid_then and self._ask < self._ask_then:
             left = max(self._bid / self._bid_then, self._ask / self._ask_then)
             self.drop = 1.0 - left
@@ -262,5 +274,5 @@ class Liquidity:
         return (
             f"Liquidity(warm={self.warm}, bid={self._bid:.6g}/{self._bid_base:.6g}, "
             f"ask={self._ask:.6g}/{self._ask_base:.6g}, drop={self.drop:.3f}, "
-            f"spread_limit_bps={self.spread_limit_bps:.6g}, wide_ns={self.wide_ns})"
+            f"spread_limit_bps={self.spread_limit_bps:.6g}, wide={self.wide})"
         )

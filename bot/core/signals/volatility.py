@@ -38,8 +38,6 @@ class Volatility:
         "_v_mid",
         "_v_slow",
         "_warmup_s",
-        "jumped",
-        "n",
     )
 
     def __init__(self, params: VolatilityParams, first_sigma_bp: float) -> None:
@@ -61,10 +59,6 @@ class Volatility:
         self._last_at = 0
         self._last_mid: float | None = None
         self._seen_s = 0.0
-        self.jumped = False
-        """The last increment was beyond 6 sigma_mid sqrt(dt)."""
-        self.n = 0
-        """Increments taken since the start."""
 
     def learn(self, now: int, mid: float) -> None:
         """Learn a mid (any unit, > 0) at `now` (ns); one second after the last increment, or
@@ -89,7 +83,6 @@ class Volatility:
         """Forget the last mid, not the variances: the book was not to be trusted until `now`."""
         self._last_at = max(now, self._last_at)
         self._last_mid = None
-        self.jumped = False
 
     @property
     def sigma(self) -> float:
@@ -108,7 +101,7 @@ class Volatility:
 
     @property
     def slow(self) -> float:
-        """sigma of the slow EWMA (calibration of g0, reference of the valve)."""
+        """sigma of the slow EWMA, the reference of the valve."""
         return self._read(self._v_slow)
 
     @property
@@ -119,7 +112,7 @@ class Volatility:
     def __repr__(self) -> str:
         return (
             f"Volatility(sigma={self.sigma:.4g}, fast={self.fast:.4g}, mid={self.mid:.4g}, "
-            f"slow={self.slow:.4g}, n={self.n}, ready={self.ready}, jumped={self.jumped})"
+            f"slow={self.slow:.4g}, ready={self.ready})"
         )
 
     def _update(self, squared: float, dt: float) -> None:
@@ -127,7 +120,6 @@ class Volatility:
         # The floor belongs here too: from v = 0 every move would be a jump of size 0.
         sigma_mid_squared = max(self._v_mid, self._floor * self._floor)
         bound = _JUMP_SIGMAS * _JUMP_SIGMAS * sigma_mid_squared * dt
-        self.jumped = squared > bound
         observed = squared / dt
         winsorised = min(squared, bound) / dt
         weight_s = min(dt, _WEIGHT_S_MAX)
@@ -136,7 +128,6 @@ class Volatility:
         self._v_mid -= expm1(rate_mid * weight_s) * (winsorised - self._v_mid)
         self._v_slow -= expm1(rate_slow * weight_s) * (winsorised - self._v_slow)
         self._seen_s += weight_s
-        self.n += 1
 
     def _read(self, variance: float) -> float:
         if self._seen_s < self._warmup_s:

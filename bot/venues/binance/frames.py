@@ -9,18 +9,19 @@ read to its last byte is NOTHING with a reason and never an exception.
 
 from typing import Any, Final
 
+import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from bot.domain.tape import BOOK_CHANGED, BOOK_RESET, NOTHING, TOUCH_CHANGED, TRADED
 from bot.venues.binance.text import (
+    BRACE_CLOSE,
+    BRACE_OPEN,
+    BRACKET_OPEN,
     COLON,
     COMMA,
-    LEFT,
     NEWLINE,
-    OPEN,
     QUOTE,
-    RIGHT,
     nanoseconds,
     read_flag,
     read_integer,
@@ -29,6 +30,7 @@ from bot.venues.binance.text import (
     read_quantity,
     read_word,
     skip_value,
+    spells,
 )
 
 # Why a frame carried nothing (in `side` of its row) and how the codec counts it.
@@ -45,6 +47,7 @@ FIRST_REASON: Final = 8  # counts[:8] are frames by kind, counts[8:] by reason
 # Keys and words as their first eight bytes, big endian.
 STREAM: Final = int.from_bytes(b"stream", "big")
 DATA: Final = int.from_bytes(b"data", "big")
+DEPTH: Final = np.frombuffer(b"depth", np.uint8)
 K_EVENT: Final = ord("e")
 K_TIME: Final = ord("E")
 K_MATCHED: Final = ord("T")
@@ -90,6 +93,8 @@ H_TRADE: Final = 1 << 15
 H_MATCHED: Final = 1 << 16
 H_TYPE: Final = 1 << 17
 H_EVENT: Final = 1 << 18
+H_SOLD: Final = 1 << 19  # beside H_SIDE: the aggressor sold
+H_NOT_FLOW: Final = 1 << 20  # beside H_TYPE: insurance fund or auto-deleveraging
 
 IS_DEPTH: Final = H_SYMBOL | H_TIME | H_FIRST | H_LAST | H_BIDS | H_ASKS
 IS_TICKER: Final = H_SYMBOL | H_LAST | H_BID | H_ASK | H_BID_QTY | H_ASK_QTY
@@ -102,17 +107,10 @@ Array = NDArray[Any]
 @njit(cache=True, nogil=True)
 def is_depth_text(buf: bytes, at: int, end: int) -> bool:
     """Whether an unreadable frame calls itself a depth frame near its start."""
-    stop = min(end, at + 120) - 5
-    for i in range(at, stop):
-        if (
-            buf[i] == 100
-            and buf[i + 1] == 101
-            and buf[i + 2] == 112
-            and buf[i + 3] == 116
-            and buf[i + 4] == 104
-        ):
-            return True
-    return False
+    stop = at + 115
+    while at < stop and not spells(buf, at, end, DEPTH):
+        at += 1
+    return at < stop
 
 
 @njit(cache=True, nogil=True)
@@ -176,7 +174,7 @@ def read_value(
 def read_trade_value(
     buf: bytes, at: int, end: int, row: Array, key: int, tick_units: int
 ) -> tuple[int, int]:
-    """A trade's value into the row: (its bit or 0 for another key, offset or -1)."""
+    """A trade's value into the row or its bits: (the bits or 0 for another key, offset or -1)."""
     r = row[0]
     if key == K_PRICE:
         r["bid"], at = read_price(buf, at, end, tick_units)
@@ -185,14 +183,12 @@ def read_trade_value(
         r["bid_qty"], at = read_quantity(buf, at, end)
         return H_QTY, at
     if key == K_MAKER:
-        # m = the buyer is the maker, so the aggressor sold (VENUES, Trades).
+        # m = the buyer is the maker, so the aggressor sold (VENUES 3).
         sold, at = read_flag(buf, at, end)
-        r["n_bid"] = -1 if sold else 1
-        return H_SIDE, at
+        return H_SIDE | H_SOLD if sold else H_SIDE, at
     if key == K_TYPE:
         word, at = read_word(buf, at, end)
-        r["n_ask"] = 0 if word == W_MARKET else 1  # insurance fund or ADL: not flow
-        return H_TYPE, at
+        return H_TYPE if word == W_MARKET else H_TYPE | H_NOT_FLOW, at
     return 0, at
 
 
@@ -235,7 +231,7 @@ def read_fields(
         if at < 0 or at + 1 >= end or buf[at] != COLON:
             return event, has, n, -1
         at += 1
-        listed = buf[at] == OPEN
+        listed = buf[at] == BRACKET_OPEN
         bit = 0
         if listed and key in (K_BIDS, K_SNAP_BIDS):
             if has & (H_BIDS | H_ASKS):
@@ -266,7 +262,7 @@ def read_fields(
         if at < 0 or at >= end or has & bit:
             return event, has, n, -1  # cut short, malformed, or a key stands twice
         has |= bit
-        if buf[at] == RIGHT:
+        if buf[at] == BRACE_CLOSE:
             return event, has, n, at + 1
         if buf[at] != COMMA:
             return event, has, n, -1
@@ -276,7 +272,7 @@ def read_fields(
 @njit(cache=True, nogil=True)
 def behind_envelope(buf: bytes, at: int, end: int) -> int:
     """Offset of the event in `{"stream":"…","data":{…}}`, -1 where there is no envelope."""
-    if at + 10 >= end or buf[at] != LEFT or buf[at + 1] != QUOTE:
+    if at + 10 >= end or buf[at] != BRACE_OPEN or buf[at + 1] != QUOTE:
         return -1
     word, at = read_word(buf, at + 1, end)
     if at < 0 or word != STREAM or at + 1 >= end or buf[at] != COLON or buf[at + 1] != QUOTE:
@@ -305,11 +301,9 @@ def classify(row: Array, event: int, has: int) -> None:
         r["side"] = UNREADABLE
         if has & IS_TRADE == IS_TRADE and r["bid_qty"] > 0.0:
             r["side"] = OTHER_EVENT
-            if r["n_ask"] == 0:
+            if not has & H_NOT_FLOW:
                 r["kind"] = TRADED
-                r["side"] = r["n_bid"]
-        r["n_bid"] = 0
-        r["n_ask"] = 0
+                r["side"] = -1 if has & H_SOLD else 1
     elif event == 0 and has & IS_SNAPSHOT == IS_SNAPSHOT:
         r["kind"] = BOOK_RESET
         r["side"] = 0
@@ -359,11 +353,11 @@ def decode_frame(
     r["frame_end"] = 1
     inner = behind_envelope(buf, at, end)
     last = at if inner < 0 else inner
-    if last >= end or buf[last] != LEFT:
+    if last >= end or buf[last] != BRACE_OPEN:
         return n, -1
     event, has, behind, last = read_fields(buf, last, end, row, symbol, tick_units, ticks, qtys, n)
     if last >= 0 and inner >= 0:
-        last = last + 1 if last < end and buf[last] == RIGHT else -1
+        last = last + 1 if last < end and buf[last] == BRACE_CLOSE else -1
     if last < 0 or (last < len(buf) and buf[last] != NEWLINE):
         return n, -1
     if r["matched"] == 0:

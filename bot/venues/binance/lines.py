@@ -25,7 +25,7 @@ from bot.venues.booksync import GAP, LAST_TRADE, OLD, OLD_RUN, SYNCED, admit
 # Why `decode_lines` came back before the end of its input.
 DONE: Final = 0
 FULL: Final = 1  # the tape is full
-LOOK: Final = 2  # the last row needs the plain-Python side of the codec
+NEEDS_PYTHON: Final = 2  # the last row needs the plain-Python side of the codec
 
 JUMP_BACK_NS: Final = 1_000_000_000
 
@@ -36,7 +36,7 @@ Array = NDArray[Any]
 def settle(row: Array, chain: Array, counts: Array, recv: int) -> tuple[bool, int]:
     """Count a decoded row and admit it if it is a delta of a synced book.
 
-    Whether it needs more than that (LOOK), and the last receive time, without that of a row
+    Whether it needs more than that (NEEDS_PYTHON), and the last receive time, without that of a row
     to look at.
     """
     r = row[0]
@@ -113,12 +113,12 @@ def decode_lines(
     counts: Array,
     recv: int,
 ) -> tuple[int, int, int, int]:
-    """Capture lines from `at` into rows: (rows written, new offset, DONE|FULL|LOOK, recv).
+    """Capture lines from `at` into rows: (rows written, new offset, DONE|FULL|NEEDS_PYTHON, recv).
 
     A line is `<receive time> <frame>` and ends with a newline, the last one too. Deltas of a
-    synced book are admitted here; a row that needs more than that is the last one (LOOK).
+    synced book are admitted here; a row that needs more than that is the last one (NEEDS_PYTHON).
     `row_memory` is ROWs as bytes. `recv` is the last receive time so far, without that of a
-    LOOK row; `counts` is indexed by kind, then by reason.
+    NEEDS_PYTHON row; `counts` is indexed by kind, then by reason.
     """
     rows = row_memory.view(ROW)
     end = len(buf) - 1
@@ -150,5 +150,5 @@ def decode_lines(
         n += 1
         look, recv = settle(row, chain, counts, recv)
         if look:
-            return n, at, LOOK, recv
+            return n, at, NEEDS_PYTHON, recv
     return n, at, DONE, recv

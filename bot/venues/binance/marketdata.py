@@ -38,7 +38,7 @@ from bot.venues.binance.frames import (
     UNREADABLE,
     UNREADABLE_DEPTH,
 )
-from bot.venues.binance.lines import FULL, JUMP_BACK_NS, LOOK, decode_lines, decode_one
+from bot.venues.binance.lines import FULL, JUMP_BACK_NS, NEEDS_PYTHON, decode_lines, decode_one
 from bot.venues.binance.text import PRICE_DECIMALS
 from bot.venues.booksync import FUTURES, RULE, SPOT, BookSync, Delta, Splice
 
@@ -122,7 +122,7 @@ class MarketData:
                 self._recv,
             )
             self.frames += n
-            look = why == LOOK
+            look = why == NEEDS_PYTHON
             assert n > 0 or why != FULL
             if n > look:
                 self._recv = recv

@@ -21,14 +21,17 @@ QUOTE: Final = 34
 COMMA: Final = 44
 POINT: Final = 46
 COLON: Final = 58
-OPEN: Final = 91
-CLOSE: Final = 93
-LEFT: Final = 123
-RIGHT: Final = 125
+BRACKET_OPEN: Final = 91
+BRACKET_CLOSE: Final = 93
+BRACE_OPEN: Final = 123
+BRACE_CLOSE: Final = 125
 BACKSLASH: Final = 92
 
 POW10: Final = np.array([10**n for n in range(DIGITS_MAX + 1)], np.int64)
 POW10_FLOAT: Final = np.array([10.0**n for n in range(DIGITS_MAX + 1)])
+
+TRUE: Final = np.frombuffer(b"true", np.uint8)
+FALSE: Final = np.frombuffer(b"false", np.uint8)
 
 ONE: Final = np.uint64(1)
 SIXTEEN: Final = np.uint64(16)
@@ -187,13 +190,13 @@ def read_level(
     buf: bytes, at: int, end: int, tick_units: int, ticks: Array, qtys: Array, n: int
 ) -> int:
     """`["price","qty"]` however spelt into ticks[n], qtys[n]: offset behind it or -1."""
-    if at >= end or buf[at] != OPEN:
+    if at >= end or buf[at] != BRACKET_OPEN:
         return -1
     tick, at = read_price(buf, at + 1, end, tick_units)
     if at < 0 or at >= end or buf[at] != COMMA:
         return -1
     qty, at = read_quantity(buf, at + 1, end)
-    if at < 0 or at >= end or buf[at] != CLOSE:
+    if at < 0 or at >= end or buf[at] != BRACKET_CLOSE:
         return -1
     ticks[n] = tick
     qtys[n] = qty
@@ -209,15 +212,15 @@ def read_levels(
     A newline must stand at `end`. Levels as venues write them take `read_fixed`, all others
     `read_level`.
     """
-    if at >= end or buf[at] != OPEN:
+    if at >= end or buf[at] != BRACKET_OPEN:
         return n, -1
-    if buf[at + 1] == CLOSE:
+    if buf[at + 1] == BRACKET_CLOSE:
         return n, at + 2
     p = np.uint64(at) + ONE
     known = -1  # decimals that `units` and `inverse` are for
     units = 0  # of the price's last decimal in a tick, 0 where a tick is no whole number of them
     inverse = 0.0
-    while n < len(ticks) and buf[p] == OPEN:
+    while n < len(ticks) and buf[p] == BRACKET_OPEN:
         level = p
         mantissa, decimals, p = read_fixed(buf, level + ONE)
         qty = 0
@@ -232,7 +235,7 @@ def read_levels(
         # A division costs more than a product, a rounding and the proof that they were right.
         tick = int(mantissa * inverse + 0.5)
         quick = qty_decimals >= 0 and tick > 0 and tick * units == mantissa
-        if quick and buf[p] == CLOSE:
+        if quick and buf[p] == BRACKET_CLOSE:
             ticks[n] = tick
             qtys[n] = qty / POW10_FLOAT[qty_decimals]
             p += ONE
@@ -242,7 +245,7 @@ def read_levels(
                 return n, -1
             p = np.uint64(behind)
         n += 1
-        if buf[p] == CLOSE:
+        if buf[p] == BRACKET_CLOSE:
             return n, int(p) + 1
         if buf[p] != COMMA:
             return n, -1
@@ -262,9 +265,9 @@ def skip_value(buf: bytes, at: int, end: int) -> int:
                 at += 2 if buf[at] == BACKSLASH else 1
             if at >= end or buf[at] != QUOTE:
                 return -1
-        elif c in (OPEN, LEFT):
+        elif c in (BRACKET_OPEN, BRACE_OPEN):
             depth += 1
-        elif c in (CLOSE, RIGHT):
+        elif c in (BRACKET_CLOSE, BRACE_CLOSE):
             if depth == 0:
                 return at
             depth -= 1
@@ -283,12 +286,23 @@ def line_end(buf: bytes, at: int, end: int) -> int:
 
 
 @njit(cache=True, nogil=True)
+def spells(buf: bytes, at: int, end: int, word: Array) -> bool:
+    """Whether `word` stands at `at`, with something behind it before `end`."""
+    if at + len(word) >= end:
+        return False
+    i = 0
+    while i < len(word) and buf[at + i] == word[i]:
+        i += 1
+    return i == len(word)
+
+
+@njit(cache=True, nogil=True)
 def read_flag(buf: bytes, at: int, end: int) -> tuple[bool, int]:
     """`true` or `false`: (value, offset or -1)."""
-    if at + 4 < end and buf[at] == 116 and buf[at + 1] == 114 and buf[at + 2] == 117:
-        return True, at + 4 if buf[at + 3] == 101 else -1
-    if at + 5 < end and buf[at] == 102 and buf[at + 1] == 97 and buf[at + 2] == 108:
-        return False, at + 5 if buf[at + 3] == 115 and buf[at + 4] == 101 else -1
+    if spells(buf, at, end, TRUE):
+        return True, at + len(TRUE)
+    if spells(buf, at, end, FALSE):
+        return False, at + len(FALSE)
     return False, -1
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bot.core.signals.liquidity import UNIT_MAX, Liquidity, RunningMedian
 from bot.domain.params import RiskParams
-from bot.domain.units import NS_PER_MS, NS_PER_S, Side
+from bot.domain.units import NS_PER_MS, NS_PER_S
 
 STEP_NS = 100 * NS_PER_MS
 START = 1_760_000_000 * NS_PER_S
@@ -48,8 +48,7 @@ def test_one_half_life_moves_half_of_the_way() -> None:
     feed.run(100.0, bid=100.0)
     liquidity = feed.run(0.5, bid=0.0, frozen=True)
     assert liquidity.bid_ratio == pytest.approx(0.5, abs=1e-3)
-    assert liquidity.ratio(Side.BUY) == liquidity.bid_ratio
-    assert liquidity.ratio(Side.SELL) == pytest.approx(1.0)
+    assert liquidity.ask_ratio == pytest.approx(1.0)
 
 
 def test_the_pace_of_readings_does_not_matter() -> None:
@@ -99,7 +98,7 @@ def test_static_floor_until_warm_then_the_baseline() -> None:
 def test_no_floor_no_ratio_until_warm() -> None:
     liquidity = Feed().run(30.0, bid=3.0, ask=0.0)
     assert (liquidity.bid_ratio, liquidity.ask_ratio) == (1.0, 1.0)
-    assert liquidity.low_bid_ns == -1
+    assert liquidity.low_bid.ns is None
 
 
 def test_a_frozen_baseline_neither_moves_nor_warms() -> None:
@@ -127,19 +126,19 @@ def test_the_first_reading_is_no_anchor_of_the_baseline() -> None:
     assert feed.run(120.0).bid_ratio == pytest.approx(1.0, abs=0.01)
 
 
-@pytest.mark.parametrize(("side", "thin"), [("bid", Side.BUY), ("ask", Side.SELL)])
-def test_how_long_a_side_has_been_low(side: str, thin: Side) -> None:
+@pytest.mark.parametrize("side", ["bid", "ask"])
+def test_how_long_a_side_has_been_low(side: str) -> None:
     feed = Feed()
     feed.run(100.0)
     liquidity = feed.run(0.8, **{side: 0.0}, frozen=True)
-    assert liquidity.ratio(thin) > 0.3
-    assert max(liquidity.low_bid_ns, liquidity.low_ask_ns) == -1
+    assert min(liquidity.bid_ratio, liquidity.ask_ratio) > 0.3
+    assert (liquidity.low_bid.ns, liquidity.low_ask.ns) == (None, None)
     liquidity = feed.run(0.6, **{side: 0.0}, frozen=True)
-    low = {Side.BUY: liquidity.low_bid_ns, Side.SELL: liquidity.low_ask_ns}
-    assert low.pop(thin) == 500 * NS_PER_MS  # below .3 from 0.9 s on
-    assert list(low.values()) == [-1]
+    low = {"bid": liquidity.low_bid, "ask": liquidity.low_ask}
+    assert low.pop(side).ns == 500 * NS_PER_MS  # below .3 from 0.9 s on
+    assert [streak.ns for streak in low.values()] == [None]
     liquidity = feed.run(2.0, frozen=True)
-    assert (liquidity.low_bid_ns, liquidity.low_ask_ns) == (-1, -1)
+    assert (liquidity.low_bid.ns, liquidity.low_ask.ns) == (None, None)
 
 
 def test_drop_is_that_of_the_better_side() -> None:
@@ -167,11 +166,11 @@ def test_restart_forgets_readings_and_keeps_baselines() -> None:
     feed = Feed()
     feed.run(100.0)
     feed.run(3.0, bid=10.0, ask=10.0, spread=50.0, frozen=True)
-    assert feed.liquidity.wide_ns > 0
+    assert feed.liquidity.wide.lasts(NS_PER_S)
     feed.liquidity.restart(feed.now)
     after = feed.liquidity
     assert (after.bid_ratio, after.ask_ratio, after.drop) == (1.0, 1.0, 0.0)
-    assert (after.low_bid_ns, after.low_ask_ns, after.wide_ns) == (-1, -1, -1)
+    assert (after.low_bid.ns, after.low_ask.ns, after.wide.ns) == (None, None, None)
     feed.now += 10 * NS_PER_S
     liquidity = feed.run(1.2, bid=50.0, frozen=True)
     assert liquidity.warm
@@ -191,12 +190,12 @@ def test_spread_limit_has_a_least_value() -> None:
 
 def test_how_long_the_spread_has_been_wide() -> None:
     feed = Feed(spread_bps=10.0)
-    assert feed.run(70.0, spread=10.0).wide_ns == -1
+    assert feed.run(70.0, spread=10.0).wide.ns is None
     feed = Feed(spread_bps=10.0)
     feed.run(70.0)
-    assert feed.run(0.1, spread=10.01).wide_ns == 0
-    assert feed.run(1.0, spread=11.0).wide_ns == NS_PER_S
-    assert feed.run(0.1, spread=9.99).wide_ns == -1
+    assert feed.run(0.1, spread=10.01).wide.ns == 0
+    assert feed.run(1.0, spread=11.0).wide.ns == NS_PER_S
+    assert feed.run(0.1, spread=9.99).wide.ns is None
 
 
 def test_calm_spread_is_three_medians_and_half_the_static_limit_until_then() -> None:
@@ -287,6 +286,6 @@ def test_repr() -> None:
     feed.run(100.0)
     assert repr(feed.liquidity) == (
         "Liquidity(warm=True, bid=100/100, ask=100/100, drop=0.000, "
-        "spread_limit_bps=10, wide_ns=-1)"
+        "spread_limit_bps=10, wide=Streak(ns=None))"
     )
     assert repr(feed.liquidity._median) == "RunningMedian(value=1)"

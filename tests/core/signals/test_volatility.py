@@ -50,7 +50,6 @@ def test_recovers_the_sigma_of_a_random_walk(seed, first_x):
     assert volatility.mid == pytest.approx(sigma, rel=4 * 0.59 * sqrt(1.05 / 60))
     assert volatility.fast == pytest.approx(sigma, rel=4 * 0.59 * sqrt(1.05 / 15))
     assert volatility.ready
-    assert 6500 < volatility.n < 7200  # a grid of 1 s met at the next look
 
 
 def test_the_mean_over_time_is_unbiased():
@@ -72,16 +71,14 @@ def test_one_update_is_the_formula_with_the_real_dt():
     for value, half_life in ((volatility.fast, 15), (volatility.mid, 60), (volatility.slow, 600)):
         weight = 1.0 - 2.0 ** (-1.5 / half_life)
         assert value**2 == pytest.approx(4.0 + weight * (9.0 / 1.5 - 4.0), rel=1e-10)
-    assert not volatility.jumped
 
 
 def test_nothing_is_taken_within_a_second():
     volatility = Volatility(VolatilityParams(warmup_s=0.0), first_sigma_bp=1.0)
     volatility.learn(START, 100.0)
     volatility.learn(START + NS_PER_S - 1, 150.0)  # a wick that is gone at the next sample
-    assert volatility.n == 0
+    assert volatility.fast == 1.0
     volatility.learn(START + NS_PER_S, 100.0)
-    assert volatility.n == 1
     assert volatility.fast < 1.0
 
 
@@ -102,7 +99,6 @@ def test_first_sigma_until_warm_and_no_cliff_then():
     warm = Volatility(VolatilityParams(warmup_s=30.0), first_sigma_bp=1.0)
     steady(warm, 30, step_bp=3.0)
     assert warm.ready
-    assert warm.n == 30
     # Half of the middle memory is one half-life of 60 s away: v = 9 - 8 / sqrt(2).
     assert warm.mid == pytest.approx(sqrt(9.0 - 8.0 / sqrt(2.0)), rel=1e-3)
     assert 1.0 < warm.slow < warm.mid < warm.fast < 3.0
@@ -124,9 +120,7 @@ def test_a_jump_counts_in_full_for_the_fast_and_up_to_six_sigmas_for_the_others(
     volatility = Volatility(VolatilityParams(warmup_s=0.0), first_sigma_bp=1.0)
     now, mid = steady(volatility, 600)
     sigma_mid, sigma_slow, sigma_fast = volatility.mid, volatility.slow, volatility.fast
-    assert not volatility.jumped
     volatility.learn(now + NS_PER_S, mid * 1.01)  # 100 bp: a hundred sigmas
-    assert volatility.jumped
     for after, before, half_life, seen in (
         (volatility.fast, sigma_fast, 15, 100.0**2),
         (volatility.mid, sigma_mid, 60, 36.0 * sigma_mid**2),
@@ -134,16 +128,15 @@ def test_a_jump_counts_in_full_for_the_fast_and_up_to_six_sigmas_for_the_others(
     ):
         weight = 1.0 - 2.0 ** (-1.0 / half_life)
         assert after**2 == pytest.approx(before**2 + weight * (seen - before**2), rel=1e-6)
-    volatility.learn(now + 2 * NS_PER_S, mid * 1.01)
-    assert not volatility.jumped
 
 
-@pytest.mark.parametrize(("move_bp", "jumped"), [(-5.9, False), (5.9, False), (-6.1, True)])
-def test_the_guard_stands_at_six_sigmas(move_bp, jumped):
-    volatility = Volatility(VolatilityParams(), first_sigma_bp=1.0)
+@pytest.mark.parametrize(("move_bp", "seen_bp"), [(-5.9, 5.9), (5.9, 5.9), (-6.1, 6.0)])
+def test_the_guard_stands_at_six_sigmas(move_bp, seen_bp):
+    volatility = Volatility(VolatilityParams(warmup_s=0.0), first_sigma_bp=1.0)
     volatility.learn(START, 100.0)
     volatility.learn(START + NS_PER_S, 100.0 * (1.0 + 1e-4 * move_bp))
-    assert volatility.jumped is jumped
+    weight = 1.0 - 2.0 ** (-1.0 / 60)
+    assert volatility.mid**2 == pytest.approx(1.0 + weight * (seen_bp**2 - 1.0), rel=1e-9)
 
 
 def test_a_new_regime_is_learnt_in_spite_of_the_guard():
@@ -182,7 +175,6 @@ def test_a_gap_in_time_weighs_no_more_than_five_seconds():
     volatility.learn(now + 600 * NS_PER_S, quiet)
     assert volatility.fast**2 == pytest.approx(sigma_fast**2 * 2.0 ** (-5.0 / 15.0), rel=1e-9)
     assert volatility.mid**2 == pytest.approx(sigma_mid**2 * 2.0 ** (-5.0 / 60.0), rel=1e-9)
-    assert volatility.n == 601
 
 
 def test_a_gap_is_no_warm_up():
@@ -196,7 +188,6 @@ def test_a_move_over_a_gap_is_spread_over_it():
     volatility = Volatility(VolatilityParams(warmup_s=0.0), first_sigma_bp=1.0)
     now, mid = steady(volatility, 600)
     volatility.learn(now + 900 * NS_PER_S, mid * 1.003)  # 30 bp in 15 min is one sigma
-    assert not volatility.jumped
     assert volatility.fast == pytest.approx(1.0, rel=1e-3)
     assert volatility.sigma == pytest.approx(1.0, rel=1e-3)
 
@@ -218,35 +209,23 @@ def test_a_mid_that_is_no_price_is_refused(mid):
 def test_restart_forgets_the_mid_and_keeps_the_variances():
     volatility = Volatility(VolatilityParams(), first_sigma_bp=1.0)
     now, mid = steady(volatility, 120, step_bp=2.0)
-    sigma, n = volatility.sigma, volatility.n
+    sigma = volatility.sigma
     now += 30 * NS_PER_S
     volatility.restart(now)
     volatility.learn(now - 1, mid * 3.0)  # from before the restart: nobody trusts it
     volatility.learn(now, mid * 2.0)
-    assert (volatility.sigma, volatility.n, volatility.ready) == (sigma, n, True)
+    assert (volatility.sigma, volatility.ready) == (sigma, True)
     volatility.learn(now + NS_PER_S, mid * 2.0)
-    assert volatility.n == n + 1
     assert volatility.sigma < sigma
-    assert not volatility.jumped
-
-
-def test_restart_clears_the_flag_of_a_jump():
-    volatility = Volatility(VolatilityParams(), first_sigma_bp=1.0)
-    volatility.learn(START, 100.0)
-    volatility.learn(START + NS_PER_S, 110.0)
-    assert volatility.jumped
-    volatility.restart(START + NS_PER_S)
-    assert not volatility.jumped
 
 
 def test_time_that_jumps_back_is_ignored():
-    volatility = Volatility(VolatilityParams(), first_sigma_bp=1.0)
+    volatility = Volatility(VolatilityParams(warmup_s=0.0), first_sigma_bp=1.0)
     volatility.learn(START, 100.0)
     volatility.learn(START - 3600 * NS_PER_S, 50.0)
-    assert volatility.n == 0
+    assert volatility.fast == 1.0
     volatility.learn(START + NS_PER_S, 100.0)
-    assert volatility.n == 1
-    assert not volatility.jumped
+    assert volatility.fast**2 == pytest.approx(2.0 ** (-1.0 / 15))  # no move within a second
 
 
 def test_parameters_are_checked():
@@ -261,5 +240,5 @@ def test_parameters_are_checked():
 def test_repr():
     volatility = Volatility(VolatilityParams(), first_sigma_bp=1.25)
     assert repr(volatility) == (
-        "Volatility(sigma=1.25, fast=1.25, mid=1.25, slow=1.25, n=0, ready=False, jumped=False)"
+        "Volatility(sigma=1.25, fast=1.25, mid=1.25, slow=1.25, ready=False)"
     )

@@ -23,6 +23,7 @@ from bot.domain.tape import (
     TOUCH_CHANGED,
     TRADED,
 )
+from bot.domain.units import Side
 from bot.market.book import Book
 from bot.venues.binance.marketdata import MarketData
 
@@ -74,7 +75,10 @@ def play(
                     h = book.read()
                     crossed += bool(h.synced) and h.best_bid >= h.best_ask
                     if h.distrust == 0:
-                        sizes = book.quantity(0, h.best_bid), book.quantity(1, h.best_ask)
+                        sizes = (
+                            book.quantity(Side.BUY, h.best_bid),
+                            book.quantity(Side.SELL, h.best_ask),
+                        )
                         lines.append(Line(h.book_id, h.best_bid, sizes[0], h.best_ask, sizes[1]))
                 elif kind == TOUCH_CHANGED:
                     r = tape.rows[i]
@@ -130,8 +134,7 @@ def snapshot_line(venue: str, book: Book, u: int, recv: int) -> bytes:
     """A REST snapshot of `book`, as the venue would have sent it."""
     tick = instrument(venue).tick
     sides = [
-        [[str(tick * t), f"{q:.8f}"] for t, q in sorted(book.levels(side).items())]
-        for side in (0, 1)
+        [[str(tick * t), f"{q:.8f}"] for t, q in sorted(book.levels(side).items())] for side in Side
     ]
     body = {"lastUpdateId": u, "bids": sides[0][::-1], "asks": sides[1]}
     return b"%d %b\n" % (recv, json.dumps(body, separators=(",", ":")).encode())
@@ -305,7 +308,7 @@ def test_without_a_snapshot_nothing_is_trusted(venue: str, capture: Path) -> Non
     assert run.lines == []
     assert run.lost == []
     assert run.book.read().synced == 0
-    assert run.codec.sync.asks_snapshot(stamp(lines[-1]))
+    assert run.codec.sync.take_snapshot_request(stamp(lines[-1]))
 
 
 def test_a_late_snapshot_releases_what_was_buffered(venue: str, capture: Path) -> None:
@@ -363,7 +366,7 @@ def test_resync_begins_anew(venue: str, capture: Path) -> None:
     assert run.codec.sync.deadline() is None
     rest = play(venue, [b"".join(lines[depth[60] + 1 : depth[70]])], run.codec, run.book)
     assert rest.lines == []
-    assert run.codec.sync.asks_snapshot(recv)
+    assert run.codec.sync.take_snapshot_request(recv)
     reference = play(venue, [b"".join(lines[: depth[65] + 1])])
     snapshot = snapshot_line(venue, reference.book, last_id(lines[depth[65]]), recv + S)
     tail = [snapshot, *lines[depth[70] :]]

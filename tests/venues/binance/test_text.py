@@ -29,7 +29,7 @@ EXACT_MAX = 2**53
 
 # The same functions as plain Python, calling each other as plain Python.
 PLAIN: dict[str, Any] = dict(vars(text))
-for reader in (*READERS, "read_long_decimal", "read_fixed", "read_level"):
+for reader in (*READERS, "read_long_decimal", "read_fixed", "read_level", "spells"):
     PLAIN[reader] = FunctionType(getattr(text, reader).py_func.__code__, PLAIN, reader)
 
 
