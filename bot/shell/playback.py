@@ -193,7 +193,8 @@ class Playback:
     def _release(self, snapshot: bytes) -> None:
         waiting, self._waiting = self._waiting, []
         for one in waiting:
-            one.set_result(snapshot)
+            if not one.done():  # its client may have gone
+                one.set_result(snapshot)
 
     def _shown(self, limit: int) -> Shown:
         """The kept book's best levels."""

@@ -224,7 +224,7 @@ class VenueServer:
                 self._trades += 1
                 self._traded(cast(Printed, event), wall, stalled)
             else:
-                change = cast(LevelSet, event)
+                change: LevelSet = event
                 self._board.change(change.update_id - self._id_shift, change)
         self._aggregated(self._tally.end_aggregate(), wall, stalled)
 
