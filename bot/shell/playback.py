@@ -35,6 +35,7 @@ SETTLE_S: Final = 1.0  # a client that has not read by then gets its snapshot an
 _STREAM: Final = b'{"stream":"'
 _DATA: Final = b'","data":'
 _SNAPSHOT: Final = b'{"lastUpdateId"'
+_SMALLEST: Final = b'{"lastUpdateId":1,"bids":[["1","1"]],"asks":[["2","1"]]}\n'
 
 
 class Playback:
@@ -90,6 +91,7 @@ class Playback:
 
     async def start(self) -> None:
         """Listen, and play as soon as somebody subscribes. Raises OSError without the port."""
+        _warm(self.instrument)
         await self.sockets.start()
         if not self._lockstep:
             self._player = asyncio.create_task(self._play())
@@ -263,6 +265,13 @@ def unavailable() -> web.Response:
     """There is no book, and none will come."""
     body = b'{"code":-1001,"msg":"Internal error; unable to process your request."}'
     return web.Response(status=503, body=body, content_type="application/json")
+
+
+def _warm(instrument: Instrument) -> None:
+    """Compile or load the kernels while nobody is connected yet."""
+    book = Book()
+    for tape in MarketData(instrument).read(b"1 %b" % _SMALLEST):
+        book.learn(tape.rows, 0, tape.ticks, tape.qtys)
 
 
 def _lines(paths: Sequence[Path]) -> Iterator[bytes]:
