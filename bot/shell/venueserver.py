@@ -69,7 +69,7 @@ class Exchange(Protocol):
     @property
     def update_id(self) -> int: ...
     def levels(self, side: Side, limit: int) -> Sequence[tuple[int, int]]: ...
-    def drain(self) -> Sequence[Printed | LevelSet]: ...
+    def drain(self) -> Sequence[object]: ...  # Printed, LevelSet, and events that have an owner
 
 
 class Flow(Protocol):
@@ -220,12 +220,13 @@ class VenueServer:
     def _take(self, wall: int, stalled: bool) -> None:
         """Take what happened from the exchange, and write the trades."""
         for event in self.market.exchange.drain():
-            if hasattr(event, "trade_id"):
+            # The market's events are told apart by what they have: its classes are not known here.
+            if hasattr(event, "update_id"):
+                change = cast(LevelSet, event)
+                self._board.change(change.update_id - self._id_shift, change)
+            elif not hasattr(event, "owner"):  # what has an owner is not for the public
                 self._trades += 1
                 self._traded(cast(Printed, event), wall, stalled)
-            else:
-                change: LevelSet = event
-                self._board.change(change.update_id - self._id_shift, change)
         self._aggregated(self._tally.end_aggregate(), wall, stalled)
 
     def _traded(self, event: Printed, wall: int, stalled: bool) -> None:

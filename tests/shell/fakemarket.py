@@ -35,6 +35,13 @@ class LevelSet(msgspec.Struct, frozen=True):
     lots: int
 
 
+class Executed(msgspec.Struct, frozen=True):
+    """What the owner of an order learns; the public does not."""
+
+    owner: int
+    trade_id: int
+
+
 @dataclass
 class FakeExchange:
     update_id: int = 1_000
@@ -66,6 +73,7 @@ class FakeExchange:
     def trade(self, at: int, tick: int, lots: int, aggressor: Side, taker_order: int = 0) -> None:
         self.trade_id += 1
         taker = taker_order or self.trade_id
+        self.happened.append(Executed(3, self.trade_id))
         self.happened.append(Printed(at, self.trade_id, tick, lots, aggressor, 7, taker))
 
 

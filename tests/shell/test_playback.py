@@ -334,7 +334,7 @@ async def test_ccxt_follows_a_capture(spot_capture: Path, tmp_path: Path) -> Non
     async with played:
         peer = pointed(ccxt.pro.binance({"enableRateLimit": False}), played.port)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 await peer.load_markets()
                 book = await peer.watch_order_book("BTC/USDT")
                 await played.finished.wait()
