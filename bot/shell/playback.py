@@ -89,6 +89,11 @@ class Playback:
         """The port that is listened to."""
         return self.sockets.port
 
+    @property
+    def waiting(self) -> int:
+        """How many GET depth requests wait for the capture's snapshot."""
+        return len(self._waiting)
+
     async def start(self) -> None:
         """Listen, and play as soon as somebody subscribes. Raises OSError without the port."""
         _warm(self.instrument)

@@ -171,6 +171,14 @@ class VenueServer:
         if driver is not None and not driver.cancelled() and (error := driver.exception()):
             raise error
 
+    async def wait(self) -> None:
+        """Return once the server was closed; raises what the market raised, if it broke."""
+        driver = self._driver
+        if driver is not None:
+            await asyncio.wait([driver])
+            if not driver.cancelled() and (error := driver.exception()):
+                raise error
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self

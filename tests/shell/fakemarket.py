@@ -53,6 +53,7 @@ class FakeExchange:
         }
     )
     happened: list[Any] = field(default_factory=list)
+    printed: dict[int, Printed] = field(default_factory=dict)  # every trade by its id
 
     def levels(self, side: Side, limit: int) -> list[tuple[int, int]]:
         found = sorted(self.sides[side].items(), reverse=side == Side.BUY)
@@ -74,7 +75,8 @@ class FakeExchange:
         self.trade_id += 1
         taker = taker_order or self.trade_id
         self.happened.append(Executed(3, self.trade_id))
-        self.happened.append(Printed(at, self.trade_id, tick, lots, aggressor, 7, taker))
+        self.printed[self.trade_id] = Printed(at, self.trade_id, tick, lots, aggressor, 7, taker)
+        self.happened.append(self.printed[self.trade_id])
 
 
 @dataclass

@@ -123,7 +123,7 @@ async def test_a_request_waits_for_the_snapshot_behind_its_frames(tmp_path: Path
         await eventually(lambda: played.sockets.subscribed.is_set())
         listener = Listener(ws)
         asked = asyncio.create_task(ask(played.port, DEPTH, listener.log))
-        await eventually(lambda: len(played._waiting) == 1)
+        await eventually(lambda: played.waiting == 1)
         for _ in range(3):
             await played.step()
         assert not asked.done()
@@ -159,7 +159,7 @@ async def test_a_request_in_a_gap_waits_for_the_next_book(tmp_path: Path) -> Non
             await played.step()
         log: list[bytes] = []
         asked = asyncio.create_task(ask(played.port, DEPTH, log))
-        await eventually(lambda: len(played._waiting) == 1)
+        await eventually(lambda: played.waiting == 1)
         await played.step()
         assert not asked.done()
         await played.step()
@@ -174,7 +174,7 @@ async def test_a_snapshot_ahead_of_its_updates_is_kept_until_they_come(tmp_path:
         await played.step()  # the snapshot, and nobody waits
         log: list[bytes] = []
         asked = asyncio.create_task(ask(played.port, DEPTH, log))
-        await eventually(lambda: len(played._waiting) == 1)
+        await eventually(lambda: played.waiting == 1)
         await played.step()
         assert json.loads(await asked)["lastUpdateId"] == 9
 
@@ -184,7 +184,7 @@ async def test_without_a_book_to_come_a_request_is_refused(tmp_path: Path) -> No
     played = Playback([path], SPOT, time.time_ns, lockstep=True)
     async with played:
         asked = asyncio.create_task(get(played.port, DEPTH))
-        await eventually(lambda: len(played._waiting) == 1)
+        await eventually(lambda: played.waiting == 1)
         while await played.step() is not None:
             pass
         for answer in (await asked, await get(played.port, DEPTH)):
@@ -207,7 +207,7 @@ async def test_a_client_that_does_not_read_gets_its_snapshot_all_the_same(
     played = Playback([capture_of(tmp_path, FRAMES)], SPOT, time.time_ns, lockstep=True)
     async with played, client(played.port, BOTH):
         asked = asyncio.create_task(ask(played.port, DEPTH, []))
-        await eventually(lambda: len(played._waiting) == 1)
+        await eventually(lambda: played.waiting == 1)
         for _ in range(4):
             await played.step()
         assert await asked == FRAMES[3]
@@ -217,7 +217,7 @@ async def test_closing_releases_those_who_wait(tmp_path: Path) -> None:
     played = Playback([capture_of(tmp_path, FRAMES)], SPOT, time.time_ns, lockstep=True)
     async with played:
         asked = asyncio.create_task(get(played.port, DEPTH))
-        await eventually(lambda: len(played._waiting) == 1)
+        await eventually(lambda: played.waiting == 1)
     assert (await asked)[0] == 503
     await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
@@ -277,7 +277,7 @@ async def test_a_real_capture_comes_byte_for_byte_and_in_order(
     played = Playback([path], instrument, time.time_ns, speed=1e6)
     async with played:
         early = asyncio.create_task(ask(played.port, rest, []))
-        await eventually(lambda: len(played._waiting) == 1)
+        await eventually(lambda: played.waiting == 1)
         async with client(played.port, f"/stream?streams={streams}") as ws:
             listener = Listener(ws)
             snapshot = await early

@@ -256,9 +256,21 @@ async def test_a_market_that_breaks_is_not_swallowed() -> None:
     market.flow.advance = broken  # type: ignore[method-assign]
     server = VenueServer(market, SPOT, time.time_ns)
     await server.start()
-    await eventually(lambda: server._driver is not None and server._driver.done())
+    with pytest.raises(RuntimeError, match="broken"):
+        await server.wait()
     with pytest.raises(RuntimeError, match="broken"):
         await server.close()
+
+
+async def test_waiting_ends_with_the_server() -> None:
+    server = VenueServer(FakeMarket(), SPOT, time.time_ns)
+    await server.wait()  # not started
+    await server.start()
+    waiting = asyncio.create_task(server.wait())
+    await eventually(lambda: server.stats().steps > 1)
+    assert not waiting.done()
+    await server.close()
+    await waiting
 
 
 # --- Unmodified ccxt -----------------------------------------------------------------------
@@ -312,9 +324,9 @@ async def test_ccxt_agrees_with_the_market(instrument: Instrument, name: str, sy
                 for t, q in exchange.levels(side, 1_000)
             ]
             assert [tuple(level) for level in book[name]] == expected
-        known = {trade.trade_id: trade for trade in server._tally.trades}
+        assert watched
         for trade in watched:
-            own = known[int(trade["id"])]
+            own = exchange.printed[int(trade["id"])]
             assert trade["price"] == pytest.approx(own.tick * tick)
             assert trade["amount"] == pytest.approx(own.lots * lot)
             assert trade["side"] == own.aggressor.name.lower()
