@@ -1,0 +1,141 @@
+"""What subscribed streams show next: depth gathered per speed, best prices, statistics.
+
+Sans-I/O. Level changes come in one by one; `due` yields the messages of the moment. Each
+depth stream is a chain of its own that begins where it was first asked for.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from bot.domain.units import NS_PER_MS, Side
+from bot.venues.binance.publictext import PublicText, Shown
+from bot.venues.binance.streams import Stream
+from bot.venues.binance.tally import Tally
+
+
+class Change(Protocol):
+    """One level's new quantity in lots."""
+
+    @property
+    def side(self) -> Side: ...
+    @property
+    def tick(self) -> int: ...
+    @property
+    def lots(self) -> int: ...
+
+
+class Lane:
+    """One stream and its time; a depth stream also gathers changes."""
+
+    def __init__(self, stream: Stream, now: int) -> None:
+        self.stream = stream
+        self.every = stream.every * NS_PER_MS
+        self.at = now + self.every
+        self.sent_id = -1  # last id of the message before
+        self.bids: dict[int, int] = {}
+        self.asks: dict[int, int] = {}
+
+    def is_due(self, now: int) -> bool:
+        """Whether its time has come; the next one keeps the beat."""
+        if now < self.at:
+            return False
+        if self.every:
+            self.at += (now - self.at) // self.every * self.every + self.every
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Lane {self.stream.name} after u={self.sent_id}>"
+
+
+class Board:
+    """The streams of one symbol that somebody receives. Times are virtual ns."""
+
+    def __init__(self, text: PublicText) -> None:
+        self._text = text
+        self._lanes: dict[str, Lane] = {}
+        self._kinds: dict[str, list[Stream]] = {}
+        self._depths: list[Lane] = []
+        self._last_id = -1  # of the last change learned
+        self._touch: tuple[object, object] | None = None
+
+    def plan(self, streams: Sequence[Stream], now: int) -> None:
+        """Show these from now on; those shown before go on as they were."""
+        before = self._lanes
+        self._lanes = {s.name: before.get(s.name) or Lane(s, now) for s in streams}
+        self._depths = [lane for lane in self._lanes.values() if lane.stream.kind == "depth"]
+        self._kinds = {}
+        for stream in streams:
+            self._kinds.setdefault(stream.kind, []).append(stream)
+
+    def of_kind(self, kind: str) -> Sequence[Stream]:
+        """The streams of a kind."""
+        return self._kinds.get(kind, ())
+
+    def change(self, update_id: int, change: Change) -> None:
+        """Learn one change of a level."""
+        atoms = change.lots * self._text.lot_atoms
+        for lane in self._depths:
+            if lane.sent_id < 0:
+                lane.sent_id = update_id - 1
+            levels = lane.bids if change.side == Side.BUY else lane.asks
+            levels[change.tick] = atoms
+        self._last_id = update_id
+
+    def due(
+        self, now: int, wall_ms: int, tally: Tally, shown: Callable[[int], Shown]
+    ) -> Iterator[tuple[Stream, bytes]]:
+        """Messages of the moment: best prices first, then what has its time."""
+        text = self._text
+        if "bookTicker" in self._kinds:
+            book = shown(1)
+            touch = (list(book.bids), list(book.asks))
+            if touch != self._touch:
+                self._touch = touch
+                raw = text.book_ticker(wall_ms, wall_ms, book)
+                for stream in self._kinds["bookTicker"]:
+                    yield stream, raw
+        for lane in self._lanes.values():
+            stream = lane.stream
+            if stream.kind in ("bookTicker", "trade", "aggTrade") or not lane.is_due(now):
+                continue
+            message = self._message(lane, wall_ms, tally, shown)
+            if message is not None:
+                yield stream, message
+
+    def _message(
+        self, lane: Lane, now: int, tally: Tally, shown: Callable[[int], Shown]
+    ) -> bytes | None:
+        text, stream = self._text, lane.stream
+        match stream.kind:
+            case "depth":
+                return self._depth(lane, now)
+            case "partial":
+                book = shown(stream.levels)
+                before, lane.sent_id = lane.sent_id, book.last_id
+                if book.last_id == before:
+                    return None
+                first = book.last_id if before < 0 else before + 1
+                return text.partial(now, now, first, max(before, 0), book)
+            case "ticker":
+                return text.day(now, tally, shown(1))
+            case "miniTicker":
+                return text.mini_day(now, tally)
+            case _:
+                last = tally.last_candle(stream.interval)
+                return None if last is None else text.candle(now, stream.interval, *last)
+
+    def _depth(self, lane: Lane, now: int) -> bytes | None:
+        if not lane.bids and not lane.asks:
+            return None
+        changed = Shown(
+            self._last_id,
+            sorted(lane.bids.items(), reverse=True),
+            sorted(lane.asks.items()),
+        )
+        first, before = lane.sent_id + 1, lane.sent_id
+        lane.sent_id = self._last_id
+        lane.bids, lane.asks = {}, {}
+        return self._text.depth_update(now, now, first, before, changed)
+
+    def __repr__(self) -> str:
+        return f"<Board u={self._last_id} {list(self._lanes)}>"
