@@ -1,0 +1,131 @@
+"""What the simulated market's participants usually do: the numbers behind `flow`.
+
+The defaults are calibrated to the Binance USD-M BTCUSDT capture of 2024-08-08 whose
+figures stand in `tests/sim/measure.py`.
+"""
+
+from math import exp
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.random import Generator
+
+from bot.sim.scenarios import CALM, Scenario
+
+PATTERN: Final = 10_000  # ticks until the pattern of popular prices repeats
+ROUND: Final = 10  # every so many ticks is a round price
+
+
+class Zone(msgspec.Struct, frozen=True):
+    """Levels at `near` <= distance < `far` from their own side's touch, in model ticks.
+
+    `lots` rest in the whole zone on average, on the `occupied` fraction of its ticks;
+    makers pay it `visits` a second and side; their orders are `order_x` times as large
+    as at the touch.
+    """
+
+    near: int
+    far: int
+    lots: float
+    occupied: float
+    visits: float
+    order_x: float = 1.0
+
+
+# The capture's snapshot thins out beyond 1,000 ticks: there the zone need only be plausible.
+ZONES: Final = (
+    Zone(0, 1, 3_700, 1.0, 95),
+    Zone(1, 10, 700, 0.16, 25),
+    Zone(10, 50, 3_000, 0.24, 45),
+    Zone(50, 200, 39_000, 0.53, 100),
+    Zone(200, 1_000, 367_000, 0.67, 200, 4.0),
+    Zone(1_000, 5_000, 1_000_000, 0.25, 120, 8.0),
+)
+
+
+class FlowParams(msgspec.Struct, frozen=True):
+    """The market in model units: ticks of 0.1 and lots of 0.001, as BTCUSDT USD-M has them.
+
+    `tick_scale` and `lot_scale` are the symbol's ticks and lots to one of the model's;
+    `start_tick` counts the symbol's own ticks. Rates are events a second, `reach`, `band`,
+    `diffusion` and `news_ticks` are ticks.
+    """
+
+    start_tick: int = 616_000
+    tick_scale: int = 1
+    lot_scale: int = 1
+    scenario: Scenario = CALM
+    zones: tuple[Zone, ...] = ZONES
+    order_lots_median: float = 16.0
+    order_lots_log_spread: float = 1.9  # of the log-normal law of sizes
+    order_lots_max: float = 20_000.0
+    improve_rate: float = 300.0  # while the spread is open
+    improve_size_x: float = 3.0
+    noise_rate: float = 14.0
+    noise_size_x: float = 2.0
+    noise_lean: float = 0.22  # what the persistent side adds to a chance of one half
+    noise_turn: float = 0.04  # chance that the persistent side turns, at each order
+    noise_imbalance: float = 0.1  # what a queue without an opposite adds to that chance
+    reach: int = 300  # how far a noise taker goes through the book
+    impact: float = 0.005  # ticks of fair value for each lot taken
+    informed_rate: float = 400.0  # while the fair value is more than `band` beyond the touch
+    informed_lots: float = 1_500.0
+    band: float = 12.0
+    diffusion: float = 15.0  # of the fair value in one second
+    news_rate: float = 0.4
+    news_ticks: float = 75.0  # mean size of a jump
+    withdraw_seconds: float = 0.5  # in which makers leave when depth vanishes
+
+
+USDM: Final = FlowParams()
+SPOT: Final = FlowParams(start_tick=6_160_000, tick_scale=10, lot_scale=100)
+
+
+class Shelf(NamedTuple):
+    """A zone in the symbol's own ticks and lots; `level_lots` and `order_lots` are means."""
+
+    near: int
+    far: int
+    occupied: float
+    level_lots: float
+    order_lots: float
+    order_x: float
+
+
+def shelves(params: FlowParams) -> list[Shelf]:
+    """The zones of `params` in its symbol's units; a finer tick means fewer ticks used."""
+    scale = params.tick_scale
+    mean = params.order_lots_median * exp(params.order_lots_log_spread**2 / 2)
+    found = []
+    for zone in params.zones:
+        near, far = (zone.near * scale, zone.far * scale)
+        if zone.near == 0:
+            assert zone.far == 1  # the touch is one level at any scale
+            near, far = 0, 1
+        elif zone.near == 1:
+            near = 1
+        occupied = zone.occupied if zone.near == 0 else zone.occupied / scale
+        found.append(
+            Shelf(
+                near,
+                far,
+                occupied,
+                zone.lots * params.lot_scale / (occupied * (far - near)),
+                mean * zone.order_x * params.lot_scale,
+                zone.order_x,
+            )
+        )
+    return found
+
+
+def popularity(generator: Generator) -> list[float]:
+    """Rank in [0, 1) of each of PATTERN consecutive prices; low is popular.
+
+    A zone uses the prices that rank below its `occupied`: round ones are used more, and a
+    price used by a sparse zone is used by every denser one as well.
+    """
+    scores = generator.random(PATTERN)
+    scores[::ROUND] *= 0.25
+    ranks: list[float] = (np.argsort(np.argsort(scores)) / PATTERN).tolist()
+    return ranks
