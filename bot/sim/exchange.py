@@ -8,7 +8,7 @@ Each side is a dict of FIFO levels beside a sorted list of its prices with the b
 last: reading the touch is free, and a level that opens or closes costs one bisection.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
 from enum import StrEnum
 from itertools import islice
@@ -334,6 +334,12 @@ class Exchange:
             return []
         last = islice(reversed(level.orders.values()), limit)
         return [(order.order_id, order.left) for order in last if order.owner == owner]
+
+    def behind(self, side: Side, tick: int) -> int:
+        """The best occupied tick of a side at `tick` or behind it; 0 if there is none."""
+        keys = (self._bids if side > 0 else self._asks).keys
+        i = bisect_right(keys, side * tick)
+        return keys[i - 1] * side if i else 0
 
     def worst(self, side: Side) -> int:
         """The tick of a side that is farthest from the market; 0 if the side is empty."""

@@ -9,7 +9,8 @@ queue-reactive model (Huang, Lehalle, Rosenbaum 2015), around a latent fair valu
 - improvers step into an open spread, towards the fair value.
 - noise takers send market orders of heavy-tailed size; their sides persist for a while
   and lean towards the thinner queue.
-- informed takers sweep the book up to the fair value once it has left the touch behind.
+- informed takers sweep the book up to the fair value once it has left the touch behind,
+  and race with the makers, who cancel there.
 - the fair value diffuses, drifts with the scenario, jumps on news, and follows what noise
   takers and clients take: that part of their impact is permanent, the rest refills.
 
@@ -18,7 +19,7 @@ nothing; a client's order is felt from the next event on.
 """
 
 from enum import IntEnum
-from math import ceil, floor, sqrt
+from math import ceil, floor, inf, sqrt
 from typing import Final
 
 import numpy as np
@@ -26,7 +27,7 @@ import numpy as np
 from bot.domain.units import BPS, NS_PER_S, Side
 from bot.sim.draws import Draws
 from bot.sim.exchange import FLOW, Exchange
-from bot.sim.habits import FlowParams, Shelf, popularity, shelves
+from bot.sim.habits import PATTERN, FlowParams, Shelf, popularity, shelf_of
 
 TAKEN_BACK_MAX: Final = 8  # orders that makers cancel in one visit
 WARM_ORDERS_MAX: Final = 400  # orders that one level starts with
@@ -39,8 +40,9 @@ class _Kind(IntEnum):
     IMPROVE = 1
     NOISE = 2
     INFORMED = 3
-    NEWS = 4
-    LEAVE = 5
+    RETREAT = 4
+    NEWS = 5
+    LEAVE = 6
 
 
 class Flow:
@@ -85,10 +87,10 @@ class Flow:
         self._exchange = exchange
         self._params = params
         self._draws = Draws(seed, params.order_lots_log_spread)
-        self._shelves = shelves(params)
+        self._shelves = [shelf_of(zone, params) for zone in params.zones]
         self._visits = self._draws.distances(
-            np.array([shelf.near for shelf in self._shelves]),
-            np.array([shelf.far for shelf in self._shelves]),
+            np.array([one.near for one in self._shelves]),
+            np.array([one.far for one in self._shelves]),
             np.array([zone.visits for zone in params.zones]),
         )
         self._popular = popularity(self._draws.generator)
@@ -128,6 +130,7 @@ class Flow:
         rates[_Kind.IMPROVE] = params.improve_rate if is_open else 0.0
         is_behind = bid - fair > self._band or (ask > 0 and fair - ask > self._band)
         rates[_Kind.INFORMED] = params.informed_rate if is_behind else 0.0
+        rates[_Kind.RETREAT] = params.retreat_rate if is_behind else 0.0
         total = sum(rates)
         # At least a nanosecond later: events have an order.
         at = self._now + 1 + int(next(self._draws.waits) / total * NS_PER_S)
@@ -160,6 +163,8 @@ class Flow:
                 self._take_noise(now)
             case _Kind.INFORMED:
                 self._take_informed(now)
+            case _Kind.RETREAT:
+                self._retreat(now)
             case _Kind.NEWS:
                 jump = self._news * next(draws.waits)
                 self.fair += jump if next(draws.uniform) < 0.5 else -jump
@@ -185,7 +190,7 @@ class Flow:
         if best is None:
             return  # an improver comes
         shelf = self._shelves[zone]
-        tick = best[0] - side * distance
+        tick = self._snapped(side, best[0] - side * distance) if distance else best[0]
         if zone == len(self._shelves) - 1:
             worst = exchange.worst(side)
             if side * (best[0] - worst) >= shelf.far:
@@ -199,15 +204,28 @@ class Flow:
         elif lots:
             self._take_back(now, side, tick, lots - 2.0 * wanted)
 
+    def _snapped(self, side: Side, tick: int) -> int:
+        """Where makers behind the touch look: at whole model ticks, or at what lies between.
+
+        A finer tick leaves orders between those prices when the touch moves on.
+        """
+        scale = self._params.tick_scale
+        if scale == 1:
+            return tick
+        whole = side * (side * tick // scale) * scale  # rounded away from the market
+        left = self._exchange.behind(side, tick)
+        return left if left and side * (left - whole) > 0 else whole
+
     def _wanted(self, side: Side, tick: int, shelf: Shelf, distance: int) -> float:
         """Lots that makers want to show at a tick."""
-        if self._popular[tick % len(self._popular)] >= shelf.occupied:
+        if distance == 0:
+            passed = side * (tick - self.fair) / self._band
+            trust = min(max(1.0 - 0.8 * passed, 0.15), 1.5)
+            return shelf.level_lots * self._phase.depth * trust
+        level, between = divmod(tick, self._params.tick_scale)
+        if between or self._popular[level % PATTERN] >= shelf.occupied:
             return 0.0
-        wanted = shelf.level_lots * self._phase.depth
-        if distance > 0:
-            return wanted
-        passed = side * (tick - self.fair) / self._band
-        return wanted * min(max(1.0 - 0.8 * passed, 0.15), 1.5)
+        return shelf.level_lots * self._phase.depth
 
     def _take_back(self, now: int, side: Side, tick: int, excess: float) -> None:
         """Cancel the order last in line, and more of them while the level is far too full."""
@@ -217,6 +235,14 @@ class Flow:
             excess -= lots
             if excess <= 0.0:
                 break
+
+    def _retreat(self, now: int) -> None:
+        """Cancel in front of the informed: the orders last in line at a touch left behind."""
+        bid, _, ask, _ = self._exchange.touch()
+        if ask and ask < self.fair:
+            self._take_back(now, Side.SELL, ask, inf)
+        elif bid > self.fair:
+            self._take_back(now, Side.BUY, bid, inf)
 
     def _improve(self, now: int) -> None:
         """One order inside an open spread, so that the touch closes around the fair value."""
@@ -280,20 +306,22 @@ class Flow:
 
     def _fill_up(self) -> None:
         """Rest on every level what its distance usually shows, give or take a half."""
-        draws, fair_bid = self._draws, floor(self.fair)
-        for side, best in ((Side.BUY, fair_bid), (Side.SELL, fair_bid + 1)):
-            for shelf in self._shelves:
-                for distance in range(shelf.near, shelf.far):
-                    tick = best - side * distance
-                    if tick <= 0:
-                        break
-                    left = self._wanted(side, tick, shelf, distance) * (0.5 + next(draws.uniform))
-                    for _ in range(WARM_ORDERS_MAX):
-                        if left <= 0.0:
-                            break
-                        lots = self._order_lots(shelf.order_x)
-                        self._exchange.place(self._now, FLOW, side, tick, lots)
-                        left -= lots
+        for side, best in ((Side.BUY, floor(self.fair)), (Side.SELL, floor(self.fair) + 1)):
+            for zone, shelf in zip(self._params.zones, self._shelves, strict=True):
+                for distance in range(zone.near, zone.far):
+                    tick = best - side * distance * self._params.tick_scale
+                    tick = self._snapped(side, tick) if distance else best
+                    if tick > 0:
+                        self._fill_level(side, tick, shelf, distance)
+
+    def _fill_level(self, side: Side, tick: int, shelf: Shelf, distance: int) -> None:
+        left = self._wanted(side, tick, shelf, distance) * (0.5 + next(self._draws.uniform))
+        for _ in range(WARM_ORDERS_MAX):
+            if left <= 0.0:
+                break
+            lots = self._order_lots(shelf.order_x)
+            self._exchange.place(self._now, FLOW, side, tick, lots)
+            left -= lots
 
     def _start_leaving(self) -> None:
         """Most orders of the flow are about to be cancelled, in a random order."""

@@ -20,9 +20,10 @@ ROUND: Final = 10  # every so many ticks is a round price
 class Zone(msgspec.Struct, frozen=True):
     """Levels at `near` <= distance < `far` from their own side's touch, in model ticks.
 
-    `lots` rest in the whole zone on average, on the `occupied` fraction of its ticks;
-    makers pay it `visits` a second and side; their orders are `order_x` times as large
-    as at the touch.
+    Makers aim at `lots` in the whole zone, on the `occupied` fraction of its ticks; less
+    rests there on average, since takers take and a large order is soon thought better of.
+    Makers pay `visits` a second and side; orders are `order_x` times as large as at the
+    touch.
     """
 
     near: int
@@ -35,11 +36,11 @@ class Zone(msgspec.Struct, frozen=True):
 
 # The capture's snapshot thins out beyond 1,000 ticks: there the zone need only be plausible.
 ZONES: Final = (
-    Zone(0, 1, 3_700, 1.0, 95),
-    Zone(1, 10, 700, 0.16, 25),
-    Zone(10, 50, 3_000, 0.24, 45),
-    Zone(50, 200, 39_000, 0.53, 100),
-    Zone(200, 1_000, 367_000, 0.67, 200, 4.0),
+    Zone(0, 1, 7_000, 1.0, 95),
+    Zone(1, 10, 1_500, 0.16, 25),
+    Zone(10, 50, 2_700, 0.24, 45),
+    Zone(50, 200, 78_000, 0.53, 100),
+    Zone(200, 1_000, 530_000, 0.67, 200, 4.0),
     Zone(1_000, 5_000, 1_000_000, 0.25, 120, 8.0),
 )
 
@@ -57,24 +58,25 @@ class FlowParams(msgspec.Struct, frozen=True):
     lot_scale: int = 1
     scenario: Scenario = CALM
     zones: tuple[Zone, ...] = ZONES
-    order_lots_median: float = 16.0
-    order_lots_log_spread: float = 1.9  # of the log-normal law of sizes
+    order_lots_median: float = 20.0
+    order_lots_log_spread: float = 2.2  # of the log-normal law of sizes
     order_lots_max: float = 20_000.0
-    improve_rate: float = 300.0  # while the spread is open
-    improve_size_x: float = 3.0
-    noise_rate: float = 14.0
-    noise_size_x: float = 2.0
+    improve_rate: float = 260.0  # while the spread is open
+    improve_size_x: float = 10.0
+    noise_rate: float = 9.0
+    noise_size_x: float = 1.4
     noise_lean: float = 0.22  # what the persistent side adds to a chance of one half
     noise_turn: float = 0.04  # chance that the persistent side turns, at each order
     noise_imbalance: float = 0.1  # what a queue without an opposite adds to that chance
     reach: int = 300  # how far a noise taker goes through the book
     impact: float = 0.005  # ticks of fair value for each lot taken
-    informed_rate: float = 400.0  # while the fair value is more than `band` beyond the touch
+    informed_rate: float = 350.0  # while the fair value is more than `band` beyond the touch
     informed_lots: float = 1_500.0
-    band: float = 12.0
+    retreat_rate: float = 400.0  # of makers' cancels meanwhile
+    band: float = 20.0
     diffusion: float = 15.0  # of the fair value in one second
-    news_rate: float = 0.4
-    news_ticks: float = 75.0  # mean size of a jump
+    news_rate: float = 0.55
+    news_ticks: float = 80.0  # mean size of a jump
     withdraw_seconds: float = 0.5  # in which makers leave when depth vanishes
 
 
@@ -93,30 +95,19 @@ class Shelf(NamedTuple):
     order_x: float
 
 
-def shelves(params: FlowParams) -> list[Shelf]:
-    """The zones of `params` in its symbol's units; a finer tick means fewer ticks used."""
-    scale = params.tick_scale
+def shelf_of(zone: Zone, params: FlowParams) -> Shelf:
+    """A zone in the units of the symbol; where ticks are finer, levels stand farther apart."""
+    assert (zone.near == 0) == (zone.far == 1)  # the touch is one level, whatever a tick is
+    scale = params.tick_scale if zone.near > 0 else 1
     mean = params.order_lots_median * exp(params.order_lots_log_spread**2 / 2)
-    found = []
-    for zone in params.zones:
-        near, far = (zone.near * scale, zone.far * scale)
-        if zone.near == 0:
-            assert zone.far == 1  # the touch is one level at any scale
-            near, far = 0, 1
-        elif zone.near == 1:
-            near = 1
-        occupied = zone.occupied if zone.near == 0 else zone.occupied / scale
-        found.append(
-            Shelf(
-                near,
-                far,
-                occupied,
-                zone.lots * params.lot_scale / (occupied * (far - near)),
-                mean * zone.order_x * params.lot_scale,
-                zone.order_x,
-            )
-        )
-    return found
+    return Shelf(
+        near=zone.near * scale if zone.near > 1 else zone.near,  # the touch has a neighbour
+        far=zone.far * scale,
+        occupied=zone.occupied,
+        level_lots=zone.lots * params.lot_scale / (zone.occupied * (zone.far - zone.near)),
+        order_lots=mean * zone.order_x * params.lot_scale,
+        order_x=zone.order_x,
+    )
 
 
 def popularity(generator: Generator) -> list[float]:

@@ -142,10 +142,7 @@ def simulated(params: FlowParams, seed: int, seconds: int) -> Measured:
                 sides = tuple(
                     (
                         side,
-                        [
-                            (tick, lots / params.lot_scale)
-                            for tick, lots in exchange.levels(side)
-                        ],
+                        [(tick, lots / params.lot_scale) for tick, lots in exchange.levels(side)],
                     )
                     for side in Side
                 )

@@ -52,6 +52,8 @@ def test_shows_its_book() -> None:
     assert exchange.levels(SELL, 1) == [(101, 7)]
     assert exchange.best(SELL) == (101, 7)
     assert (exchange.worst(BUY), exchange.worst(SELL)) == (99, 103)
+    assert [exchange.behind(SELL, tick) for tick in (101, 102, 104)] == [101, 103, 0]
+    assert [exchange.behind(BUY, tick) for tick in (101, 99, 98)] == [100, 99, 0]
     assert (exchange.lots(SELL, 101), exchange.lots(SELL, 102)) == (7, 0)
     assert [seen.left for seen in exchange.queue(SELL, 101)] == [3, 4]
     assert exchange.newest(SELL, 101, FLOW, 1) == [(4, 4)]
