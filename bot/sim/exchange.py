@@ -341,11 +341,6 @@ class Exchange:
         i = bisect_right(keys, side * tick)
         return keys[i - 1] * side if i else 0
 
-    def worst(self, side: Side) -> int:
-        """The tick of a side that is farthest from the market; 0 if the side is empty."""
-        keys = (self._bids if side > 0 else self._asks).keys
-        return keys[0] * side if keys else 0
-
     def order(self, order_id: int) -> Resting | None:
         """A resting order; None if it does not rest."""
         order = self._orders.get(order_id)

@@ -30,7 +30,7 @@ from bot.sim.exchange import FLOW, Exchange
 from bot.sim.habits import PATTERN, FlowParams, Shelf, popularity, shelf_of
 
 TAKEN_BACK_MAX: Final = 8  # orders that makers cancel in one visit
-WARM_ORDERS_MAX: Final = 400  # orders that one level starts with
+LEVEL_ORDERS_MAX: Final = 400  # of one level, when it is filled or emptied at a stroke
 
 
 class _Kind(IntEnum):
@@ -48,8 +48,8 @@ class _Kind(IntEnum):
 class Flow:
     """Drives `exchange` from `start` (ns); the book is full when the constructor returns.
 
-    `fair` is the latent fair value in ticks, for tests and scenarios' eyes: no participant
-    of the exchange can know it.
+    The exchange's first drain then holds the whole book. `fair` is the latent fair value in
+    ticks; no participant could know it.
     """
 
     __slots__ = (
@@ -190,11 +190,12 @@ class Flow:
         if best is None:
             return  # an improver comes
         shelf = self._shelves[zone]
-        tick = self._snapped(side, best[0] - side * distance) if distance else best[0]
         if zone == len(self._shelves) - 1:
-            worst = exchange.worst(side)
-            if side * (best[0] - worst) >= shelf.far:
-                tick = worst  # nobody else looks out there
+            # The touch moved away from some levels: nobody else looks out there.
+            stray = exchange.behind(side, best[0] - side * (shelf.far + distance - shelf.near))
+            if stray and self._take_back(now, side, stray, inf):
+                return
+        tick = self._snapped(side, best[0] - side * distance) if distance else best[0]
         if tick <= 0:
             return
         lots = exchange.lots(side, tick)
@@ -219,6 +220,7 @@ class Flow:
     def _wanted(self, side: Side, tick: int, shelf: Shelf, distance: int) -> float:
         """Lots that makers want to show at a tick."""
         if distance == 0:
+            # A touch that lies one band on the wrong side of the fair value has few friends.
             passed = side * (tick - self.fair) / self._band
             trust = min(max(1.0 - 0.8 * passed, 0.15), 1.5)
             return shelf.level_lots * self._phase.depth * trust
@@ -227,14 +229,15 @@ class Flow:
             return 0.0
         return shelf.level_lots * self._phase.depth
 
-    def _take_back(self, now: int, side: Side, tick: int, excess: float) -> None:
-        """Cancel the order last in line, and more of them while the level is far too full."""
+    def _take_back(self, now: int, side: Side, tick: int, excess: float) -> bool:
+        """Cancel the order last in line, and more until `excess` lots are gone; False if none."""
         newest = self._exchange.newest(side, tick, FLOW, TAKEN_BACK_MAX)
         for order_id, lots in newest:
             self._exchange.cancel(now, order_id)
             excess -= lots
             if excess <= 0.0:
                 break
+        return bool(newest)
 
     def _retreat(self, now: int) -> None:
         """Cancel in front of the informed: the orders last in line at a touch left behind."""
@@ -305,7 +308,7 @@ class Flow:
     # --- Full and empty books ----------------------------------------------------------
 
     def _fill_up(self) -> None:
-        """Rest on every level what its distance usually shows, give or take a half."""
+        """Rest on every level some of what makers aim at: half of it is usual."""
         for side, best in ((Side.BUY, floor(self.fair)), (Side.SELL, floor(self.fair) + 1)):
             for zone, shelf in zip(self._params.zones, self._shelves, strict=True):
                 for distance in range(zone.near, zone.far):
@@ -315,11 +318,11 @@ class Flow:
                         self._fill_level(side, tick, shelf, distance)
 
     def _fill_level(self, side: Side, tick: int, shelf: Shelf, distance: int) -> None:
-        left = self._wanted(side, tick, shelf, distance) * (0.5 + next(self._draws.uniform))
-        for _ in range(WARM_ORDERS_MAX):
+        left = next(self._draws.uniform) * self._wanted(side, tick, shelf, distance)
+        for _ in range(LEVEL_ORDERS_MAX):
             if left <= 0.0:
                 break
-            lots = self._order_lots(shelf.order_x)
+            lots = min(self._order_lots(shelf.order_x), ceil(left))
             self._exchange.place(self._now, FLOW, side, tick, lots)
             left -= lots
 
@@ -330,7 +333,7 @@ class Flow:
             order_id
             for side in Side
             for tick, _ in exchange.levels(side)
-            for order_id, _ in exchange.newest(side, tick, FLOW, WARM_ORDERS_MAX)
+            for order_id, _ in exchange.newest(side, tick, FLOW, LEVEL_ORDERS_MAX)
         ]
         leaving = generator.random(len(orders)) >= self._phase.depth
         self._leaving = [order_id for order_id, goes in zip(orders, leaving, strict=True) if goes]

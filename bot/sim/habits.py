@@ -20,8 +20,8 @@ ROUND: Final = 10  # every so many ticks is a round price
 class Zone(msgspec.Struct, frozen=True):
     """Levels at `near` <= distance < `far` from their own side's touch, in model ticks.
 
-    Makers aim at `lots` in the whole zone, on the `occupied` fraction of its ticks; less
-    rests there on average, since takers take and a large order is soon thought better of.
+    Makers aim at `lots` in the whole zone, on the `occupied` fraction of its ticks; about
+    half rests there on average: takers take, and a large order is soon thought better of.
     Makers pay `visits` a second and side; orders are `order_x` times as large as at the
     touch.
     """
@@ -38,10 +38,10 @@ class Zone(msgspec.Struct, frozen=True):
 ZONES: Final = (
     Zone(0, 1, 7_000, 1.0, 95),
     Zone(1, 10, 1_500, 0.16, 25),
-    Zone(10, 50, 2_700, 0.24, 45),
-    Zone(50, 200, 78_000, 0.53, 100),
-    Zone(200, 1_000, 530_000, 0.67, 200, 4.0),
-    Zone(1_000, 5_000, 1_000_000, 0.25, 120, 8.0),
+    Zone(10, 50, 2_000, 0.24, 45),
+    Zone(50, 200, 85_000, 0.53, 100),
+    Zone(200, 1_000, 560_000, 0.70, 280, 2.5),
+    Zone(1_000, 5_000, 1_200_000, 0.25, 180, 5.0),
 )
 
 
@@ -58,25 +58,25 @@ class FlowParams(msgspec.Struct, frozen=True):
     lot_scale: int = 1
     scenario: Scenario = CALM
     zones: tuple[Zone, ...] = ZONES
-    order_lots_median: float = 20.0
+    order_lots_median: float = 22.0
     order_lots_log_spread: float = 2.2  # of the log-normal law of sizes
     order_lots_max: float = 20_000.0
     improve_rate: float = 260.0  # while the spread is open
     improve_size_x: float = 10.0
     noise_rate: float = 9.0
-    noise_size_x: float = 1.4
+    noise_size_x: float = 1.2
     noise_lean: float = 0.22  # what the persistent side adds to a chance of one half
     noise_turn: float = 0.04  # chance that the persistent side turns, at each order
     noise_imbalance: float = 0.1  # what a queue without an opposite adds to that chance
     reach: int = 300  # how far a noise taker goes through the book
     impact: float = 0.005  # ticks of fair value for each lot taken
-    informed_rate: float = 350.0  # while the fair value is more than `band` beyond the touch
+    informed_rate: float = 250.0  # while the fair value is more than `band` beyond the touch
     informed_lots: float = 1_500.0
-    retreat_rate: float = 400.0  # of makers' cancels meanwhile
+    retreat_rate: float = 500.0  # of makers' cancels meanwhile
     band: float = 20.0
     diffusion: float = 15.0  # of the fair value in one second
-    news_rate: float = 0.55
-    news_ticks: float = 80.0  # mean size of a jump
+    news_rate: float = 0.45
+    news_ticks: float = 85.0  # mean size of a jump
     withdraw_seconds: float = 0.5  # in which makers leave when depth vanishes
 
 

@@ -19,7 +19,7 @@ from bot.sim.flow import Flow
 from bot.sim.habits import FlowParams
 from bot.venues.binance.marketdata import MarketData
 
-SAMPLE_NS: Final = NS_PER_S // 4
+SAMPLE_NS: Final = NS_PER_S
 EDGES: Final = (0, 1, 10, 50, 200, 1_000)
 
 Levels = list[tuple[int, float]]

@@ -51,7 +51,6 @@ def test_shows_its_book() -> None:
     assert exchange.levels(BUY) == [(100, 5), (99, 2)]
     assert exchange.levels(SELL, 1) == [(101, 7)]
     assert exchange.best(SELL) == (101, 7)
-    assert (exchange.worst(BUY), exchange.worst(SELL)) == (99, 103)
     assert [exchange.behind(SELL, tick) for tick in (101, 102, 104)] == [101, 103, 0]
     assert [exchange.behind(BUY, tick) for tick in (101, 99, 98)] == [100, 99, 0]
     assert (exchange.lots(SELL, 101), exchange.lots(SELL, 102)) == (7, 0)
@@ -64,7 +63,7 @@ def test_an_empty_book_has_no_touch() -> None:
     exchange = Exchange()
     assert exchange.touch() == (0, 0, 0, 0)
     assert exchange.best(BUY) is None
-    assert exchange.worst(BUY) == 0
+    assert exchange.behind(BUY, 1) == 0
     assert exchange.levels(BUY) == exchange.queue(BUY, 1) == exchange.newest(BUY, 1, 0, 1) == []
 
 
