@@ -2,7 +2,8 @@
 
 Pure and synchronous: every call carries its time, everything that the public or an owner
 may learn lies in order in `drain`. Prices are ticks, quantities lots, times ns. Owner 0 is
-the anonymous flow, whose orders have no private events; every other owner is a client.
+the anonymous flow, whose orders have no private events; every other owner is a client,
+who may trade with himself: prevention would be the server's.
 
 Each side is a dict of FIFO levels beside a sorted list of its prices with the best one
 last: reading the touch is free, and a level that opens or closes costs one bisection.

@@ -12,14 +12,14 @@ queue-reactive model (Huang, Lehalle, Rosenbaum 2015), around a latent fair valu
 - informed takers sweep the book up to the fair value once it has left the touch behind,
   and race with the makers, who cancel there.
 - the fair value diffuses, drifts with the scenario, jumps on news, and follows what noise
-  takers and clients take: that part of their impact is permanent, the rest refills.
+  takers and clients take. A share of each jump and impact is forgotten again.
 
 The next event is drawn when the one before it ends, so how callers slice time changes
 nothing; a client's order is felt from the next event on.
 """
 
 from enum import IntEnum
-from math import ceil, floor, inf, sqrt
+from math import ceil, exp, floor, inf, sqrt
 from typing import Final
 
 import numpy as np
@@ -66,6 +66,7 @@ class Flow:
         "_next",
         "_now",
         "_params",
+        "_passing",
         "_phase",
         "_phase_end",
         "_popular",
@@ -84,6 +85,7 @@ class Flow:
         self._diffusion = params.diffusion * scale
         self._impact = params.impact * scale / params.lot_scale
         self._news = params.news_ticks * scale
+        self._passing = 0.0  # ticks of the fair value that are being forgotten
         self._exchange = exchange
         self._params = params
         self._draws = Draws(seed, params.order_lots_log_spread)
@@ -143,14 +145,15 @@ class Flow:
 
     def _step(self, now: int) -> None:
         """Let the fair value move on, then let the planned event happen."""
-        exchange, draws = self._exchange, self._draws
+        exchange, draws, params = self._exchange, self._draws, self._params
         seconds = (now - self._now) / NS_PER_S
         self._now = now
+        forgotten = self._passing * (1.0 - exp(-seconds / params.transient_seconds))
+        self._passing -= forgotten
         self.fair += (
-            self._drift * seconds
-            + self._diffusion * sqrt(seconds) * next(draws.normal)
-            + self._impact * (exchange.net_taken - self._seen)
+            self._drift * seconds + self._diffusion * sqrt(seconds) * next(draws.normal) - forgotten
         )
+        self._learn(self._impact * (exchange.net_taken - self._seen))
         self._seen = exchange.net_taken
         if now >= self._phase_end:
             self._enter_phase(now)
@@ -167,9 +170,14 @@ class Flow:
                 self._retreat(now)
             case _Kind.NEWS:
                 jump = self._news * next(draws.waits)
-                self.fair += jump if next(draws.uniform) < 0.5 else -jump
+                self._learn(jump if next(draws.uniform) < 0.5 else -jump)
             case _Kind.LEAVE:
                 self._leave(now)
+
+    def _learn(self, ticks: float) -> None:
+        """Move the fair value, in part for good."""
+        self.fair += ticks
+        self._passing += self._params.transient * ticks
 
     def _enter_phase(self, now: int) -> None:
         scenario = self._params.scenario

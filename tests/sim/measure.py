@@ -1,7 +1,8 @@
 """The same figures of a real market and of the simulated one.
 
 Distances are ticks from a side's own touch, quantities lots; depth is the mean of both
-sides at samples `SAMPLE_NS` apart. The spread's percentiles are over changes of the touch.
+sides at samples `SAMPLE_NS` apart: `depth_10` lies at 10 ticks and more, but less than 50.
+The spread's percentiles are over changes of the touch.
 """
 
 from pathlib import Path
@@ -34,6 +35,7 @@ class Measured(NamedTuple):
     spread_median: float
     spread_p99: float
     sigma_bp: float  # of the mid over one second
+    variance_ratio: float  # of moves over five seconds to five times that over one
     depth_0: float
     depth_1: float
     depth_10: float
@@ -45,7 +47,7 @@ class Measured(NamedTuple):
 
 
 class Recorder:
-    """Collects what `Measured` needs; `scale` ticks and `lot` of the caller are one of ours."""
+    """Collects what `Measured` needs; distances are `tick_scale` ticks of the caller."""
 
     def __init__(self, tick_scale: int = 1) -> None:
         self._scale = tick_scale
@@ -86,7 +88,8 @@ class Recorder:
         at, bid, ask = np.array(self._touches).T
         seconds = (at[-1] - at[0]) / NS_PER_S
         grid = np.arange(at[0], at[-1], NS_PER_S)
-        mid = (bid + ask)[np.searchsorted(at, grid, side="right") - 1] / 2
+        log_mid = np.log((bid + ask)[np.searchsorted(at, grid, side="right") - 1] / 2)
+        one, five = np.diff(log_mid), log_mid[5:] - log_mid[:-5]
         return Measured(
             len(lots) / seconds,
             float(np.median(lots)),
@@ -95,7 +98,8 @@ class Recorder:
             len(at) / seconds,
             float(np.median(ask - bid)),
             float(np.percentile(ask - bid, 99)),
-            float(np.diff(np.log(mid)).std() / BPS),
+            float(one.std() / BPS),
+            float(five.var() / one.var() / 5),
             *np.mean(self._depths, axis=0).tolist(),
         )
 

@@ -30,6 +30,7 @@ RECORDED = Measured(
     spread_median=1,
     spread_p99=28,
     sigma_bp=1.299,
+    variance_ratio=0.86,
     depth_0=3_679,
     depth_1=944,
     depth_10=3_728,
@@ -203,15 +204,19 @@ def test_a_large_trade_moves_the_book_and_part_of_it_stays() -> None:
     exchange, flow = started(QUIET)
     now = until(flow, 1)
     before, fair = mid(exchange), flow.fair
-    exchange.place(now, US, BUY, None, 8_000)
-    at_once = mid(exchange) - before
+    exchange.place(now, US, BUY, None, 20_000)
+    assert mid(exchange) > before + 2
     flow.advance(flow.deadline())
-    assert flow.fair - fair == pytest.approx(8_000 * QUIET.impact)
-    until(flow, 4)
-    stays = mid(exchange) - before
-    assert at_once > 2
-    assert 8_000 * QUIET.impact - QUIET.band - 1 <= stays <= 8_000 * QUIET.impact + 1
-    assert exchange.touch()[2] - exchange.touch()[0] == 1
+    impact = 20_000 * QUIET.impact
+    assert flow.fair - fair == pytest.approx(impact, rel=0.01)
+    until(flow, 1.5)
+    assert mid(exchange) - before == pytest.approx(impact, abs=QUIET.band + 5)
+    until(flow, 15)
+    stays = impact * (1 - QUIET.transient)
+    assert flow.fair - fair == pytest.approx(stays, rel=0.01)
+    assert mid(exchange) - before == pytest.approx(stays, abs=QUIET.band + 1)
+    bid, _, ask, _ = exchange.touch()
+    assert ask - bid == 1
 
 
 def test_a_taken_touch_refills_at_finite_speed() -> None:
