@@ -29,7 +29,7 @@ from bot.sim.draws import Draws
 from bot.sim.exchange import FLOW, Exchange
 from bot.sim.habits import PATTERN, FlowParams, Shelf, popularity, shelf_of
 
-TAKEN_BACK_MAX: Final = 8  # orders that makers cancel in one visit
+TAKEN_BACK_MAX: Final = 24  # orders that makers cancel in one visit
 LEVEL_ORDERS_MAX: Final = 400  # of one level, when it is filled or emptied at a stroke
 
 

@@ -37,9 +37,9 @@ class Zone(msgspec.Struct, frozen=True):
 # The capture's snapshot thins out beyond 1,000 ticks: there the zone need only be plausible.
 ZONES: Final = (
     Zone(0, 1, 7_000, 1.0, 95),
-    Zone(1, 10, 1_500, 0.16, 25),
+    Zone(1, 10, 2_200, 0.16, 25),
     Zone(10, 50, 2_000, 0.24, 45),
-    Zone(50, 200, 85_000, 0.53, 100),
+    Zone(50, 200, 92_000, 0.53, 100),
     Zone(200, 1_000, 560_000, 0.70, 280, 2.5),
     Zone(1_000, 5_000, 1_200_000, 0.25, 180, 5.0),
 )
@@ -78,7 +78,7 @@ class FlowParams(msgspec.Struct, frozen=True):
     band: float = 20.0
     diffusion: float = 15.0  # of the fair value in one second
     news_rate: float = 0.45
-    news_ticks: float = 85.0  # mean size of a jump
+    news_ticks: float = 92.0  # mean size of a jump
     withdraw_seconds: float = 0.5  # in which makers leave when depth vanishes
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_S, Side
-from bot.sim.exchange import Cancelled, Exchange, Executed, LevelSet, Printed
+from bot.sim.exchange import FLOW, Cancelled, Exchange, Executed, LevelSet, Printed
 from bot.sim.flow import Flow
 from bot.sim.habits import SPOT, USDM, FlowParams
 from bot.sim.scenarios import SCENARIOS, Phase, Scenario
@@ -186,6 +186,21 @@ def test_levels_that_the_touch_left_are_given_up() -> None:
     until(flow, 69)
     left = [tick for tick, _ in exchange.levels(BUY) if tick < USDM.start_tick - 5_000 + 1_200]
     assert left == []
+
+
+def test_makers_give_up_prices_between_the_models_ticks() -> None:
+    still = {"noise_rate": 0.0, "news_rate": 0.0, "diffusion": 0.0}
+    exchange, flow = started(replace(SPOT, **still))
+    bid, _, ask, _ = exchange.touch()
+    between = [
+        (side, best - side * distance)
+        for side, best in ((BUY, bid), (SELL, ask))
+        for distance in range(105, 505, 40)
+    ]
+    assert all(tick % SPOT.tick_scale for _, tick in between)
+    ids = [exchange.place(0, FLOW, side, tick, 500).order_id for side, tick in between]
+    until(flow, 30)
+    assert [i for i in ids if exchange.order(i)] == []
 
 
 def test_runs_ten_times_as_fast_as_the_clock() -> None:
