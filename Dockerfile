@@ -16,13 +16,13 @@ RUN python -m venv --without-pip /opt/mmbot \
         --only-binary=:all: --requirement requirements.lock
 
 # What builds the bot's own wheel comes from the lock too, and stays in this stage.
-RUN awk '/^[^ ]/ { wanted = /^(hatchling|packaging|pathspec|pluggy|trove-classifiers)==/ } wanted' \
+RUN awk '/^[^ ]/ { wanted = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } wanted' \
         requirements-dev.lock > backend.lock \
     && pip install --no-cache-dir --require-hashes --only-binary=:all: --requirement backend.lock
 
 COPY pyproject.toml README.md ./
 COPY bot bot
-RUN python -m hatchling build --target wheel dist \
+RUN python -m hatchling build --target wheel \
     && pip --python /opt/mmbot/bin/python install --no-cache-dir --no-deps dist/mmbot-*.whl
 
 # Not from /build: the cache belongs to a source by its path, and there lies another bot/.
