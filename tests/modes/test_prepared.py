@@ -4,7 +4,6 @@ import errno
 from pathlib import Path
 
 import pytest
-from numba import config
 
 from bot.modes.prepared import Prepared
 
@@ -15,7 +14,8 @@ def kernel() -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    # By name: numba reads NUMBA_CACHE_DIR when it is imported, so `bot` must come before it.
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
     return tmp_path
 
 
