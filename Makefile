@@ -19,6 +19,8 @@ check: $(STAMP)
 	@$(VENV)/bin/ruff format --check --quiet .
 	@$(VENV)/bin/mypy --no-error-summary
 	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/hadolint Dockerfile
+	@$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@$(VENV)/bin/python -m pytest tests/test_tidy.py
 
 bench: $(STAMP)
