@@ -1,0 +1,279 @@
+"""Facts of a run become rows of its database: orders, fills, equity and events.
+
+Pure: the same facts, from a run under way or from its journal, give the same rows.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from bot.domain.decisions import Cancel, Decision, Place, Rearm, Resync, Trip
+from bot.domain.events import (
+    CancelRejected,
+    Event,
+    FeedEvent,
+    Filled,
+    OrderCancelled,
+    OrderOpened,
+    OrderRejected,
+    OutcomeLost,
+    OwnEvent,
+)
+from bot.domain.instrument import Instrument
+from bot.domain.units import Side
+from bot.domain.view import View
+
+SCHEMA_VERSION: Final = 1
+ORDERS_MAX: Final = 65_536  # remembered; a later report of an older order changes no row
+
+# Prices, quantities and money are exact decimals and hence text; times are ns since the
+# epoch. Signals are floats in the model's units. STRICT refuses a value of another type.
+SCHEMA: Final = """
+CREATE TABLE orders (
+    order_id TEXT PRIMARY KEY, side TEXT NOT NULL, price TEXT NOT NULL, qty TEXT NOT NULL,
+    level INTEGER NOT NULL, state TEXT NOT NULL, filled_qty TEXT NOT NULL,
+    placed_ns INTEGER NOT NULL, opened_ns INTEGER, cancel_sent_ns INTEGER, ended_ns INTEGER,
+    reason TEXT
+) STRICT, WITHOUT ROWID;
+CREATE TABLE fills (
+    at_ns INTEGER NOT NULL, order_id TEXT NOT NULL, trade_id TEXT NOT NULL, side TEXT NOT NULL,
+    price TEXT NOT NULL, qty TEXT NOT NULL, maker INTEGER NOT NULL,
+    UNIQUE (order_id, trade_id, side)
+) STRICT;
+CREATE TABLE equity (
+    at_ns INTEGER NOT NULL, level TEXT NOT NULL, trusted INTEGER NOT NULL,
+    position TEXT NOT NULL, mid TEXT, fair REAL, half_spread REAL,
+    total TEXT NOT NULL, spread TEXT NOT NULL, inventory TEXT NOT NULL,
+    maker_fees TEXT NOT NULL, rebates TEXT NOT NULL, taker_fees TEXT NOT NULL,
+    funding TEXT NOT NULL, unexplained TEXT NOT NULL,
+    gamma_multiplier REAL, sigma_bp REAL, age_ns INTEGER NOT NULL
+) STRICT;
+CREATE TABLE events (at_ns INTEGER NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL) STRICT;
+CREATE INDEX fills_at ON fills (at_ns);
+CREATE INDEX equity_at ON equity (at_ns);
+CREATE INDEX events_at ON events (at_ns);
+"""
+
+ORDER: Final = """
+INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO UPDATE
+SET state = excluded.state, filled_qty = excluded.filled_qty, opened_ns = excluded.opened_ns,
+    cancel_sent_ns = excluded.cancel_sent_ns, ended_ns = excluded.ended_ns,
+    reason = excluded.reason
+"""
+FILL: Final = "INSERT OR IGNORE INTO fills VALUES (?, ?, ?, ?, ?, ?, ?)"
+EQUITY: Final = """
+INSERT INTO equity VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+EVENT: Final = "INSERT INTO events VALUES (?, ?, ?)"
+
+Row = tuple[str, tuple[str | int | float | None, ...]]  # a statement above and its values
+
+
+class Note(msgspec.Struct, frozen=True, gc=False):
+    """Something to remember that no event or decision tells; `detail` is a JSON object."""
+
+    kind: str
+    detail: str
+
+
+Fact = Event | FeedEvent | Sequence[Decision] | View | Note
+Record = tuple[int, Fact]  # at, ns
+
+
+def derive(instrument: Instrument, records: Iterable[Record]) -> Iterator[Row]:
+    """The rows that `records`, in order, amount to. Pure: equal records give equal rows."""
+    rows = Rows(instrument)
+    for at, fact in records:
+        yield from rows.of(at, fact)
+
+
+TRUSTED: Final = Note("Trusted", "{}")
+DISTRUSTED: Final = Note("Distrusted", "{}")
+
+
+class _Order:
+    """One order's row in the making; quantities in lots, times in ns, None is "not yet"."""
+
+    __slots__ = (
+        "cancel_sent",
+        "ended",
+        "filled",
+        "opened",
+        "place",
+        "placed",
+        "reason",
+        "state",
+        "trades",
+    )
+
+    def __init__(self, place: Place, now: int) -> None:
+        self.place = place
+        self.placed = now
+        self.state = "PENDING_NEW"
+        self.filled = 0
+        self.opened: int | None = None
+        self.cancel_sent: int | None = None
+        self.ended: int | None = None
+        self.reason: str | None = None
+        self.trades: tuple[str, ...] = ()  # a fill may be told twice
+
+
+class Rows:
+    """Turns facts into rows, remembering the orders that they speak of.
+
+    An order's state has the name that the order table gives it.
+    """
+
+    def __init__(self, instrument: Instrument) -> None:
+        self._instrument = instrument
+        self._orders: OrderedDict[str, _Order] = OrderedDict()
+
+    def of(self, at: int, fact: Fact) -> Iterator[Row]:
+        """The rows to write for one fact, in order."""
+        match fact:
+            case View():
+                yield self._equity(fact)
+            case Note():
+                yield EVENT, (at, fact.kind, fact.detail)
+            case Filled():
+                yield self._fill(fact)
+                yield from self._own(at, fact)
+            case OrderOpened() | OrderRejected() | OrderCancelled():
+                yield from self._own(at, fact)
+            case CancelRejected() | OutcomeLost():
+                yield from self._own(at, fact)
+            case msgspec.Struct():  # an operator's word, or the feed's
+                yield _event(at, fact)
+            case _:
+                for decision in fact:
+                    yield from self._decision(at, decision)
+
+    def _decision(self, now: int, decision: Decision) -> Iterator[Row]:
+        match decision:
+            case Place():
+                order = self._orders[decision.order_id] = _Order(decision, now)
+                if len(self._orders) > ORDERS_MAX:
+                    self._orders.popitem(last=False)
+                yield self._order(order)
+            case Cancel():
+                found = self._orders.get(decision.order_id)
+                if found is not None:
+                    found.cancel_sent = now
+                    if found.state in ("PENDING_NEW", "LIVE", "PARTIALLY_FILLED"):
+                        found.state = "PENDING_CANCEL"
+                    yield self._order(found)
+            case Trip() | Rearm() | Resync():
+                yield _event(now, decision)
+
+    def _own(self, at: int, event: OwnEvent) -> Iterator[Row]:
+        order = self._orders.get(event.order_id)
+        if order is None:
+            return
+        if isinstance(event, Filled):
+            if event.trade_id in order.trades:
+                return
+            order.trades += (event.trade_id,)
+            order.filled += event.lots
+        elif isinstance(event, OrderOpened) and order.opened is None:
+            order.opened = at
+        elif isinstance(event, OrderRejected):
+            order.reason = event.reason
+        order.state = _next_state(order, event)
+        if order.ended is None and order.state in ("FILLED", "CANCELLED", "REJECTED"):
+            order.ended = at
+        yield self._order(order)
+
+    def _order(self, order: _Order) -> Row:
+        place = order.place
+        return ORDER, (
+            place.order_id,
+            _side(place.side),
+            _text(self._instrument.price(place.tick)),
+            _text(self._instrument.quantity(place.lots)),
+            place.level,
+            order.state,
+            _text(self._instrument.quantity(order.filled)),
+            order.placed,
+            order.opened,
+            order.cancel_sent,
+            order.ended,
+            order.reason,
+        )
+
+    def _fill(self, fill: Filled) -> Row:
+        return FILL, (
+            fill.at,
+            fill.order_id,
+            fill.trade_id,
+            _side(fill.side),
+            _text(self._instrument.price(fill.tick)),
+            _text(self._instrument.quantity(fill.lots)),
+            int(fill.maker),
+        )
+
+    def _equity(self, view: View) -> Row:
+        tick = float(self._instrument.tick)
+        mid = self._instrument.price(view.bid_tick + view.ask_tick) / 2
+        pnl = view.pnl
+        return EQUITY, (
+            view.now,
+            view.level,
+            int(view.trusted),
+            _text(self._instrument.quantity(view.position_lots)),
+            _text(mid) if view.trusted else None,
+            view.fair_ticks * tick if view.trusted else None,
+            view.half_spread_ticks * tick,
+            _text(pnl.total),
+            _text(pnl.spread),
+            _text(pnl.inventory),
+            _text(pnl.maker_fees),
+            _text(pnl.rebates),
+            _text(pnl.taker_fees),
+            _text(pnl.funding),
+            _text(pnl.unexplained),
+            view.gamma_multiplier,
+            view.sigma_bp,
+            view.age_ns,
+        )
+
+
+def _next_state(order: _Order, event: OwnEvent) -> str:
+    """The order table's transitions for legal sequences; it is the one that checks them."""
+    state = order.state
+    match event:
+        case Filled() if order.filled >= order.place.lots:
+            return "FILLED"
+        case Filled() if state in ("PENDING_NEW", "LIVE", "UNKNOWN"):
+            return "PARTIALLY_FILLED"
+        case OrderOpened() if state in ("PENDING_NEW", "UNKNOWN"):
+            return "PARTIALLY_FILLED" if order.filled else "LIVE"
+        case OrderCancelled() if state != "FILLED":
+            return "CANCELLED"
+        case OrderRejected():
+            return "REJECTED"
+        case CancelRejected() if state in ("LIVE", "PARTIALLY_FILLED", "PENDING_CANCEL"):
+            return "UNKNOWN"
+        case OutcomeLost() if state in ("PENDING_NEW", "PENDING_CANCEL"):
+            return "UNKNOWN"
+    return state
+
+
+def _event(at: int, struct: msgspec.Struct) -> Row:
+    detail = {f: getattr(struct, f) for f in struct.__struct_fields__ if f != "at"}
+    return EVENT, (at, type(struct).__name__, to_json(detail))
+
+
+def to_json(detail: Mapping[str, object]) -> str:
+    return msgspec.json.encode(detail, order="sorted").decode()
+
+
+def _side(side: Side) -> str:
+    return "BUY" if side > 0 else "SELL"
+
+
+def _text(number: Decimal) -> str:
+    """Exact, never with an exponent."""
+    return format(number, "f")
