@@ -71,13 +71,14 @@ def render(screen: Screen) -> Picture:
 
 
 def lines(screen: Screen, width: int, height: int) -> list[Line]:
-    """At most `height` lines of exactly `width` cells."""
+    """Exactly `height` lines of exactly `width` cells."""
     top = [fit(banner(screen.vitals, width), width), fit(state(screen, width), width)]
     room = height - len(top)
     if room <= 0 or width <= 0:
         return top[: max(0, height)]
     body = _two_columns if width >= TWO_COLUMNS_WIDTH else _one_column
-    return [*top, *body(screen, width, room)][:height]
+    found = [*top, *body(screen, width, room)][:height]
+    return [*found, *[fit([], width)] * (height - len(found))]
 
 
 def _two_columns(screen: Screen, width: int, height: int) -> list[Line]:
@@ -172,7 +173,7 @@ class Terminal:
         if self._outlet.busy:
             self.skipped += 1
             return False
-        self._next = now + PERIOD_S
+        self._next = max(self._next, now - PERIOD_S) + PERIOD_S  # late frames are not made up for
         self._live.update(render(screen), refresh=True)
         self.drawn += 1
         return True

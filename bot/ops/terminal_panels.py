@@ -221,7 +221,7 @@ def vitals(screen: Screen, width: int) -> list[Line]:
         ],
         [
             count("feeds", v.connections),
-            count("lost", v.reconnects, bad=True),
+            count("lost" if short else "reconnects", v.reconnects, bad=True),
             count("gaps", v.gaps, bad=True),
         ],
         [

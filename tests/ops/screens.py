@@ -1,16 +1,19 @@
 """Screens of the states that a run goes through, for the tests of the terminal."""
 
+import io
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
+from rich.console import Console
 
 from bot.domain.decisions import Rearm, Resync, Trip
 from bot.domain.events import FeedLost, FeedOpened, Filled, OrderRejected
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 from bot.domain.view import OrderView, PnlView, View
-from bot.ops.terminal import EventTicker, Screen, Vitals
+from bot.ops.terminal import EventTicker, Screen, Vitals, render
 
 NOW = 1_760_130_780_123_456_789  # 2025-10-10 21:13:00.123 UTC
 BTC = Instrument("binance-usdm", "BTCUSDT", "BTC", "USDT", Decimal("0.10"), Decimal("0.001"))
@@ -249,3 +252,24 @@ STATES = {
     "one_sided": one_sided,
     "small_prices": small_prices,
 }
+
+SIZES = ((120, 36), (80, 24))
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def text(screen: Screen, width: int, height: int, encoding: str = "utf-8") -> str:
+    """What a terminal without colours shows, without the blanks at the ends of lines."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    console = Console(
+        file=file, width=width, height=height, color_system=None, legacy_windows=False, _environ={}
+    )
+    console.print(render(screen), end="")
+    file.seek(0)
+    return "\n".join(line.rstrip() for line in file.read().split("\n")) + "\n"
+
+
+if __name__ == "__main__":  # python -m tests.ops.screens: write the golden files anew
+    for name, state in STATES.items():
+        for width, height in SIZES:
+            path = GOLDEN / f"{name}_{width}x{height}.txt"
+            path.write_text(text(state(), width, height), encoding="utf-8")
