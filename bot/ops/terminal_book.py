@@ -134,9 +134,10 @@ def rungs(
             break
     far.sort(reverse=side is Side.BUY)
     near = sorted(inner, reverse=side is Side.BUY)
+    if far or any(tick in own for tick in near[n:]):
+        late = [tick for tick in near[n - 1 :] if tick in own]
+        near, far = near[: n - 1], [*late, *far]
     room = n - len(near) - 1
-    if far and room < 0:
-        near, room = near[: n - 1], 0
     found: list[Rung | Gap] = [Rung(t, inner[t], tuple(own.get(t, ()))) for t in near[:n]]
     if far:
         found.append(Gap(sum(len(own[t]) for t in far), sum(len(own[t]) for t in far[:room])))
@@ -244,9 +245,11 @@ def _spread(screen: Screen) -> str:
 
 
 def _nearest(shown: Sequence[Rung], view: View) -> int | None:
-    """The level next to the reservation price, if that has left the spread."""
-    if not isfinite(view.reservation_ticks):
+    """The level next to the reservation price, where that lies among the levels."""
+    reservation = view.reservation_ticks
+    if view.bid_tick < reservation < view.ask_tick:
         return None
-    if view.bid_tick < view.reservation_ticks < view.ask_tick:
+    ticks = [rung.tick for rung in shown if rung.quantity is not None]
+    if not ticks or not min(ticks) <= reservation <= max(ticks):
         return None
-    return min((r.tick for r in shown), key=lambda t: abs(t - view.reservation_ticks), default=None)
+    return min(ticks, key=lambda tick: abs(tick - reservation))

@@ -33,7 +33,7 @@ LOUD_BAD: Final = Style.parse("bold white on red")
 LOUD_PLAIN: Final = Style.parse("bold black on cyan")
 TONES: Final = {"good": GOOD, "plain": PLAIN, "wary": WARY, "bad": BAD}
 
-SHORT: Final = 45  # cells; a narrower panel has short labels
+SHORT: Final = 50  # cells; a narrower panel has short labels
 NONE: Final = "–"  # noqa: RUF001 - a dash stands where no number is known
 UNPRINTABLE: Final = "·"
 

@@ -168,7 +168,7 @@ def halted() -> Screen:
     """Two causes, the money gone, nothing resting."""
     pnl = replace(
         PNL,
-        total=Decimal("-1250.3311"),
+        total=Decimal("-1250.3310"),
         inventory=Decimal("-1264.7334"),
         unexplained=Decimal("0.0001"),
     )
