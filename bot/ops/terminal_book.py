@@ -79,18 +79,20 @@ def book(screen: Screen, width: int, height: int) -> list[Line]:
     most = max((q for r in shown if (q := r.quantity) is not None and isfinite(q)), default=0.0)
     mark = _nearest(shown, view) if quoting(view) else None
 
-    def drawn(rows: list[Rung | Gap], style: Style) -> list[Line]:
-        return [
-            fit(
-                _gap(row) if isinstance(row, Gap) else _rung(screen, row, cols, most, mark, style),
-                width,
-            )
-            for row in rows
-        ]
+    def drawn(rows: list[Rung | Gap], side: Side) -> list[Line]:
+        lines = []
+        for row in rows:
+            if isinstance(row, Gap):
+                lines.append(fit(_gap(row), width))
+                continue
+            style = BUY if side is Side.BUY else SELL
+            if not view.trusted or _is_gone(row.tick, side, view):
+                style = QUIET
+            lines.append(fit(_rung(screen, row, cols, most, mark, style), width))
+        return lines
 
     empty = [fit([], width)]
-    above = drawn(asks, SELL if view.trusted else QUIET)
-    below = drawn(bids, BUY if view.trusted else QUIET)
+    above, below = drawn(asks, Side.SELL), drawn(bids, Side.BUY)
     lines = [
         title("BOOK", width, _spread(screen) if view.trusted else ""),
         fit(_head(screen, cols), width),
@@ -199,6 +201,25 @@ def _own(screen: Screen, orders: Sequence[OrderView], width: int) -> str:
     return f"{state} own".strip()
 
 
+def _is_gone(tick: int, side: Side, view: View) -> bool:
+    """The venue's ticker, which is ahead of the depth stream, has passed this level."""
+    return tick > view.bid_tick if side is Side.BUY else tick < view.ask_tick
+
+
+def _ticker(screen: Screen, width: int) -> str:
+    """The touch, where it is not that of the levels shown."""
+    view, instrument = screen.view, screen.instrument
+    if not view.bids or not view.asks:
+        return ""
+    if (view.bids[0][0], view.asks[0][0]) == (view.bid_tick, view.ask_tick):
+        return ""
+    if width < 55:
+        return "by ticker "
+    digits = decimals(instrument.tick)
+    bid, ask = (exact(instrument.price(t), digits) for t in (view.bid_tick, view.ask_tick))
+    return f"ticker {bid} / {ask}  "
+
+
 def _gap(gap: Gap) -> Line:
     noun = "own order" if gap.orders == 1 else "own orders"
     hidden = gap.orders - gap.shown
@@ -219,7 +240,13 @@ def _middle(screen: Screen, cols: Columns, width: int) -> list[Line]:
         ]
     shift = view.reservation_ticks - view.fair_ticks
     fair = _between(screen, view.fair_ticks, cols)
-    lines = [split([piece(fair, FAIR)], [piece("fair price", FAIR)], width)]
+    lines = [
+        split(
+            [piece(fair, FAIR)],
+            [piece(_ticker(screen, width), QUIET), piece("fair price", FAIR)],
+            width,
+        )
+    ]
     if not quoting(view):
         none = f"  {NONE:>{cols.price}}"
         return [*lines, split([piece(none, QUIET)], [piece("no reservation price", QUIET)], width)]

@@ -242,6 +242,16 @@ def small_prices() -> Screen:
     return replace(screen, instrument=SHIB, max_position_lots=400_000_000)
 
 
+def ticker_ahead() -> Screen:
+    """The price has run through three levels which the depth stream still shows."""
+    return quoting(
+        bid_tick=1_156_226,
+        ask_tick=1_156_229,
+        fair_ticks=1_156_227.4,
+        reservation_ticks=1_156_226.8,
+    )
+
+
 STATES = {
     "waiting": waiting,
     "quoting": quoting,
@@ -251,6 +261,7 @@ STATES = {
     "crossed": crossed,
     "one_sided": one_sided,
     "small_prices": small_prices,
+    "ticker_ahead": ticker_ahead,
 }
 
 SIZES = ((120, 36), (80, 24))

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 from bot.domain.units import Side
 from bot.ops.terminal_book import Gap, Rung, book, rungs
 from bot.ops.terminal_screen import Screen
-from tests.ops.screens import long_near_max, lost, order, quoting, waiting
+from bot.ops.terminal_text import BUY, QUIET
+from tests.ops.screens import long_near_max, lost, order, quoting, ticker_ahead, waiting
 
 BIDS = tuple((100 - i, 1.0) for i in range(12))
 
@@ -134,6 +135,20 @@ def test_a_book_that_is_not_trusted_says_why() -> None:
     assert "spread" not in drawn
     assert "fair price" not in drawn
     assert "waiting for the first book" in "\n".join(ladder(waiting()))
+
+
+def test_levels_that_the_ticker_has_passed_are_quiet() -> None:
+    drawn = ladder(ticker_ahead())
+    assert "ticker 115,622.6 / 115,622.9  fair price" in "\n".join(drawn)
+    assert "by ticker fair price" in "\n".join(ladder(ticker_ahead(), 42))
+    assert "ticker" not in "\n".join(ladder(quoting()))
+    styles = {
+        segment.text.strip(): segment.style
+        for line in book(ticker_ahead(), 62, 28)
+        for segment in line
+    }
+    assert styles["115,623.0"] == styles["115,622.8"] == QUIET
+    assert styles["115,622.6"] == BUY
 
 
 def test_a_small_panel_is_cut_from_below() -> None:
