@@ -155,7 +155,7 @@ def risk(screen: Screen, width: int) -> list[Line]:
     half = number(_bp(view.half_spread_ticks, view), 3) if quoting(view) else NONE
     shift = view.reservation_ticks - view.fair_ticks
     skew = number(_bp(shift, view), 3) if quoting(view) else NONE
-    trust = ("trusted", GOOD) if view.trusted else (view.distrust or "not trusted", BAD)
+    trust = ("trusted", GOOD) if view.trusted else (f"not trusted: {view.distrust or NONE}", BAD)
     multiplier = view.gamma_multiplier
     tone = PLAIN if multiplier < 1.5 else WARY if multiplier < 10.0 else BAD
     short = width < SHORT
