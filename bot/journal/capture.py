@@ -38,17 +38,14 @@ class CaptureError(JournalError):
     """A capture cannot be read; one sentence that names the file."""
 
 
-def chunks(
-    paths: Sequence[Path], chunk_bytes: int = CHUNK_BYTES, *, tolerate_torn: bool = False
-) -> Iterator[bytes]:
+def chunks(paths: Sequence[Path], chunk_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
     """Yield the lines of `paths`, in order, in chunks of about `chunk_bytes`.
 
     Every chunk consists of whole lines, each ending with a newline; a last line without
     one gets one. A chunk never spans two files.
 
     A compressed file that ends inside its stream is an error, raised after its full chunks
-    were yielded and naming how many whole lines were readable. With `tolerate_torn` the
-    rest of its whole lines is yielded instead and the stream goes on with the next file.
+    were yielded and naming how many whole lines were readable.
 
     Raises `CaptureError`: before the first chunk when any path is missing, a directory or
     empty; later when a file is torn, damaged, unreadable or no capture, or when a line is
@@ -60,9 +57,7 @@ def chunks(
     for path in paths:
         try:
             with path.open("rb") as file:
-                yield from _line_chunks(
-                    _Source(path, file, chunk_bytes), chunk_bytes, tolerate_torn
-                )
+                yield from _line_chunks(_Source(path, file, chunk_bytes), chunk_bytes)
         except OSError as error:
             raise CaptureError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -80,7 +75,7 @@ def _refuse_unusable(path: Path) -> None:
         raise CaptureError(f"{path} is empty, a capture has at least one line")
 
 
-def _line_chunks(source: "_Source", chunk_bytes: int, tolerate_torn: bool) -> Iterator[bytes]:
+def _line_chunks(source: "_Source", chunk_bytes: int) -> Iterator[bytes]:
     path = source.path
     held: list[bytes] = []  # not yielded yet
     held_bytes = open_bytes = lines = 0  # `open_bytes` have come since the last newline
@@ -109,12 +104,10 @@ def _line_chunks(source: "_Source", chunk_bytes: int, tolerate_torn: bool) -> It
                 held, held_bytes = [piece[end:]], open_bytes
     except (zlib.error, zstd.ZstdError) as error:
         raise CaptureError(f"{path} is damaged after {lines} whole lines: {error}") from error
-    rest = b"".join(held)
     if source.torn:
-        if not tolerate_torn:
-            raise CaptureError(f"{path} ends inside its compressed data, after {lines} whole lines")
-        rest = rest[: len(rest) - open_bytes]
-    elif not known:
+        raise CaptureError(f"{path} ends inside its compressed data, after {lines} whole lines")
+    rest = b"".join(held)
+    if not known:
         _refuse_foreign(path, rest)
     if rest:
         yield rest if rest.endswith(b"\n") else rest + b"\n"

@@ -89,11 +89,11 @@ class SegmentWriter:
         if len(self._buffer) >= FRAME_BYTES:
             self._submit()
 
-    def flush(self, *, wait: bool = True) -> None:
-        """End the frame; with `wait`, return only when the system has every line."""
+    def flush(self) -> None:
+        """End the frame; returns when the system has every line."""
         assert not self._closed
         self._submit()
-        self._settle(0 if wait else PENDING_FRAMES_MAX)
+        self._settle(0)
 
     def close(self) -> None:
         """Flush, end the thread and close the file; does nothing the second time."""

@@ -96,7 +96,6 @@ def test_flush_hands_everything_to_the_system(tmp_path: Path) -> None:
             writer.flush()
             assert b"".join(read_segments(tmp_path)) == b"".join(map(line, range(i + 1)))
         writer.append(line(5))
-        writer.flush(wait=False)
     assert b"".join(read_segments(tmp_path)) == b"".join(map(line, range(6)))
 
 
@@ -259,12 +258,12 @@ def test_nothing_is_written_behind_a_failed_frame(
         rotate(writer)
 
     monkeypatch.setattr(SegmentWriter, "_rotate", fail_once)
+    monkeypatch.setattr(segments, "FRAME_BYTES", 1)  # every line is a frame of its own
     writer = SegmentWriter(tmp_path, segment_bytes=100)
 
     def write_six() -> None:
         for i in range(6):
             writer.append(line(i, 100))
-            writer.flush(wait=False)
         writer.flush()
 
     with pytest.raises(JournalError, match="No space left"):
