@@ -138,7 +138,8 @@ def _foreign(counts: dict[str, int], instrument: "Instrument", captures: list[Pa
 
 
 def _emit_bbo(instrument: "Instrument", pieces: Iterator[bytes], captures: list[Path]) -> None:
-    from bot.modes.replay import bbo_lines, new_codec
+    from bot.modes.paperrun import new_codec
+    from bot.modes.replay import bbo_lines
 
     codec = new_codec(instrument)
     for line in bbo_lines(codec, instrument, pieces):
@@ -177,12 +178,13 @@ def _replay(
     to: Path | None,
     as_json: bool,
 ) -> None:
-    from bot.modes.replay import Replay, first_and_rest, new_engine, start_run
+    from bot.modes.paperrun import PaperRun, new_engine
+    from bot.modes.replay import first_and_rest, start_run
 
     new_engine(settings)  # what it refuses must not leave a run folder behind
     first, pieces = first_and_rest(pieces)
     run = None if to is None else start_run(settings, to, first)
-    work = Replay(settings, run, _lines(emit, settings))
+    work = PaperRun(settings, run, _lines(emit, settings))
     work.feed_all(pieces)
     _foreign(work.codec.counts(), settings.instrument, captures)
     result = work.result()

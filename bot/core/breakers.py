@@ -213,6 +213,10 @@ class Breakers:
         self._rearms.clear()
         self._staged_trip_at = None
 
+    def tighten(self, params: RiskParams) -> None:
+        """Judge by these limits from now on. Rules keep their timings: only limits may differ."""
+        self._facts.risk = params
+
     def decide(self, now: int, inputs: Inputs) -> Permission:
         """Judge every cause at `now`, which never goes back."""
         assert now >= self._last, f"time went back: {now} < {self._last}"

@@ -9,6 +9,8 @@ from decimal import Decimal
 from math import exp
 from typing import Final
 
+from msgspec.structs import replace
+
 from bot.core.breakers import Breakers, Permission
 from bot.core.diff import diff
 from bot.core.gate import Gate
@@ -28,9 +30,16 @@ from bot.core.signals.volatility import Volatility
 from bot.core.triggers import Inputs, Severity, Verdict
 from bot.core.valve import Valve, log_multiplier, z_vol
 from bot.domain.decisions import Cancel, Decision, Place, Resync, Trip
-from bot.domain.events import Event, Filled, OrderOpened, Rearmed
+from bot.domain.events import (
+    Event,
+    Filled,
+    LimitsTightened,
+    OrderOpened,
+    QuotingStopped,
+    Rearmed,
+)
 from bot.domain.instrument import Fees, Instrument
-from bot.domain.params import Params
+from bot.domain.params import Params, RiskParams
 from bot.domain.tape import Tape
 from bot.domain.units import BPS, NS_PER_MS, NS_PER_S, Side
 from bot.domain.view import OrderView, View
@@ -75,6 +84,7 @@ class Engine:
         self._trusted_touch = 0  # best bid + best ask, ticks
         self._wrong_since: int | None = None  # a synced book that must not be quoted from
         self._resync_asked = False
+        self._stopped = False
         self._reservation = 0.0
         self._half_spread = 0.0
 
@@ -109,12 +119,23 @@ class Engine:
         if isinstance(event, Rearmed):
             self.breakers.operator_rearm(self._now, event.reason)
             return
+        if isinstance(event, QuotingStopped):
+            self._stopped = True
+            return
+        if isinstance(event, LimitsTightened):
+            self._tighten(event.risk)
+            return
         order, new_lots = self.orders.apply(event)
         if isinstance(event, OrderOpened) and order.opened_at == 0:
             order.opened_at = event.at
             order.ahead = self.book.quantity(order.side, order.tick)
         elif isinstance(event, Filled) and new_lots > 0:
             self._filled(event, order, new_lots)
+
+    def _tighten(self, risk: RiskParams) -> None:
+        self._params = replace(self._params, risk=risk)
+        self.gate.tighten(risk)
+        self.breakers.tighten(risk)
 
     def _touch(self, h: Head) -> int:
         """Best bid + best ask in ticks, as last trusted: a broken book moves no money."""
@@ -154,7 +175,7 @@ class Engine:
         decisions: list[Decision] = list(self.breakers.reported)
         if not trusted:
             self._ask_resync(now, h, decisions)
-        tripped = any(isinstance(d, Trip) for d in decisions)
+        tripped = self._stopped or any(isinstance(d, Trip) for d in decisions)
         quoting = trusted and not tripped and (permission.bids_allowed or permission.asks_allowed)
         self.targets = self._quote(h, permission) if quoting else []
         if not quoting:

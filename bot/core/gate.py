@@ -30,6 +30,10 @@ class Gate:
         self._risk = risk
         self.refused: dict[Refusal, int] = dict.fromkeys(Refusal, 0)
 
+    def tighten(self, risk: RiskParams) -> None:
+        """Judge by these limits from now on; which of them may change is the caller's."""
+        self._risk = risk
+
     def check(
         self,
         place: Place,

@@ -5,6 +5,7 @@
 
 import msgspec
 
+from bot.domain.params import RiskParams
 from bot.domain.units import Side
 
 
@@ -63,6 +64,20 @@ class Rearmed(msgspec.Struct, frozen=True, gc=False, tag=True):
     reason: str
 
 
+class QuotingStopped(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The run is to end: every order is cancelled and none is placed any more."""
+
+    at: int
+    reason: str
+
+
+class LimitsTightened(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Some risk limits became tighter while running; `risk` holds all that are in force."""
+
+    at: int
+    risk: RiskParams
+
+
 class FeedOpened(msgspec.Struct, frozen=True, gc=False, tag=True):
     """A market-data connection delivers from now on; what it said before `at` is unknown."""
 
@@ -82,5 +97,5 @@ class FeedLost(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 OwnEvent = OrderOpened | OrderRejected | OrderCancelled | CancelRejected | OutcomeLost | Filled
-Event = OwnEvent | Rearmed
+Event = OwnEvent | Rearmed | QuotingStopped | LimitsTightened
 FeedEvent = FeedOpened | FeedLost  # of the market's connections; the engine learns them as rows

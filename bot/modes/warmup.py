@@ -16,8 +16,10 @@ from typing import Any, Final, NamedTuple
 from numba.extending import is_jitted
 
 from bot import KERNELS
+from bot.domain.units import Side
 from bot.market.book import Book
-from bot.modes.replay import Replay, bbo_lines, first_and_rest
+from bot.modes.paperrun import PaperRun
+from bot.modes.replay import bbo_lines, first_and_rest
 from bot.modes.settings import Loaded, load
 from bot.venues.binance.marketdata import MarketData
 from bot.venues.binance.text import nanoseconds
@@ -113,14 +115,14 @@ def _frames() -> None:
                 book.learn(tape.rows, row, tape.ticks, tape.qtys)
     assert book.trusted, "the frames must make a book, or its readings are not those of a run"
     book.depth(10.0)
-    for side in (0, 1):
+    for side in Side:
         book.top(side, 3)
 
 
 def _run() -> None:
     """The pump with engine and paper venue, and the lines of `--emit bbo`."""
     loaded = _market()
-    replay = Replay(loaded)
+    replay = PaperRun(loaded)
     replay.feed_all([_chunk()])
     first, rest = first_and_rest(iter([_chunk()]))
     assert first

@@ -10,10 +10,13 @@ from bot.domain.decisions import Decision, Rearm, Resync, Trip
 from bot.domain.events import (
     Event,
     FeedEvent,
+    FeedLost,
     FeedOpened,
     Filled,
+    LimitsTightened,
     OrderRejected,
     OutcomeLost,
+    QuotingStopped,
     Rearmed,
 )
 from bot.domain.instrument import Instrument
@@ -58,9 +61,15 @@ class EventTicker:
         else:
             self._add(event.at, "feed", f"lost {event.connection}: {event.cause}", "wary")
 
-    def learned(self, event: Event, engine: object) -> None:
-        """An own event was applied."""
+    def learned(self, event: Event | FeedEvent, engine: object) -> None:
+        """An event other than a market frame was applied."""
         match event:
+            case FeedOpened() | FeedLost():
+                self.fed(event)
+            case QuotingStopped():
+                self._add(event.at, "stop", event.reason, "wary")
+            case LimitsTightened():
+                self._add(event.at, "config", "risk limits tightened", "wary")
             case Filled():
                 self._add(event.at, "fill", self._fill(event), "plain")
             case OrderRejected():

@@ -15,7 +15,7 @@ from typing import Final, Self
 from aiohttp import web
 
 from bot.domain.instrument import Instrument
-from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 from bot.journal.capture import chunks
 from bot.market.book import Book
 from bot.shell.venueserver import PULSES, opened, respond
@@ -206,8 +206,8 @@ class Playback:
     def _shown(self, limit: int) -> Shown:
         """The kept book's best levels."""
         one = 10**self._text.qty_decimals
-        bids = sorted(self._book.levels(0).items(), reverse=True)[:limit]
-        asks = sorted(self._book.levels(1).items())[:limit]
+        bids = sorted(self._book.levels(Side.BUY).items(), reverse=True)[:limit]
+        asks = sorted(self._book.levels(Side.SELL).items())[:limit]
         return Shown(
             self._book.read().book_id,
             [(tick, round(qty * one)) for tick, qty in bids],

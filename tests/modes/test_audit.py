@@ -8,7 +8,8 @@ from bot.journal.capture import JournalError, chunks
 from bot.journal.run import Run, open_run
 from bot.journal.segments import SegmentWriter, read_segments
 from bot.modes.audit import audit
-from bot.modes.replay import Replay, start_run
+from bot.modes.paperrun import PaperRun
+from bot.modes.replay import start_run
 from bot.modes.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +29,7 @@ def run(lines, tmp_path) -> Run:
 def journalled(lines: list[bytes], root: Path) -> Run:
     loaded = load(ROOT / "config" / "paper-binance-usdm.yaml", env={})
     run = start_run(loaded, root, lines[0])
-    Replay(loaded, run).feed_all([b"".join(lines[:5_000]), b"".join(lines[5_000:])])
+    PaperRun(loaded, run).feed_all([b"".join(lines[:5_000]), b"".join(lines[5_000:])])
     return run
 
 
