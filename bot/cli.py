@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -24,6 +24,10 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Show, check and describe configurations.")
 app.add_typer(config_app, name="config")
+
+DEMO = Path(__file__).resolve().parents[1] / "config" / "demo.yaml"
+
+Result = TypeVar("Result")
 
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override one key")]
@@ -48,6 +52,27 @@ def loaded(path: Path | None, sets: Sequence[str]) -> "Loaded":
     try:
         return load(path, env=os.environ, sets=sets)
     except ConfigError as mistake:
+        refuse(str(mistake))
+
+
+def reread(path: Path, sets: Sequence[str]) -> "Loaded":
+    """The configuration as it is now; raises ConfigError."""
+    from bot.modes.settings import load
+
+    return load(path, env=os.environ, sets=sets)
+
+
+def user_errors(work: Callable[[], Result]) -> Result:
+    """The result of `work`; a user's mistake becomes one sentence and exit 2."""
+    from bot.journal.capture import JournalError
+    from bot.modes.demo import DemoError
+    from bot.modes.settings import ConfigError
+    from bot.ops.rundb import RunDbError
+    from bot.ops.web import WebError
+
+    try:
+        return work()
+    except (ConfigError, DemoError, JournalError, RunDbError, WebError, ValueError) as mistake:
         refuse(str(mistake))
 
 
@@ -215,6 +240,94 @@ def _short(value: object) -> str:
         except ArithmeticError:
             return value
     return str(value)
+
+
+@app.command()
+def run(
+    config: ConfigPath,
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="stop after so long")] = None,
+    sets: Sets = [],  # noqa: B006 - typer copies it
+    as_json: AsJson = False,
+) -> None:
+    """The daemon: market data from a venue, orders on paper, until it is told to stop."""
+    from bot.modes.run import run as run_live
+    from bot.ops.logs import set_up
+    from bot.shell.clock import Clock
+
+    settings = loaded(config, sets)
+    logs = set_up(settings.settings.run.log_level, now=Clock().now)
+    try:
+        code, result = user_errors(
+            lambda: run_live(settings, config, lambda: reread(config, sets), seconds)
+        )
+    finally:
+        logs.close()
+    out(json.dumps(result) if as_json else _for_people(result))
+    raise typer.Exit(code)
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="stop after so long")] = None,
+    scenario: Annotated[str, typer.Option(help="calm, trend, whipsaw, cliff or stall")] = "calm",
+    seed: Annotated[int, typer.Option(min=0, help="another market")] = 1,
+    config: Annotated[Path | None, typer.Option(help="a YAML file instead of the demo's")] = None,
+    sets: Sets = [],  # noqa: B006 - typer copies it
+    as_json: AsJson = False,
+) -> None:
+    """The bot on a market that it makes up itself: real sockets, no keys, no network."""
+    from bot.modes.demo import demo as run_demo
+
+    settings = loaded(config or DEMO, sets)
+    show = sys.stdout.isatty() and not as_json
+    code, result = user_errors(
+        lambda: run_demo(settings, scenario=scenario, seed=seed, seconds=seconds, show=show)
+    )
+    out(json.dumps(result) if as_json else _for_people(result))
+    raise typer.Exit(code)
+
+
+@app.command()
+def serve(
+    venue: Annotated[str, typer.Option(help="binance-usdm or binance-spot")] = "binance-usdm",
+    symbol: Annotated[str, typer.Option(help="as the venue spells it")] = "BTCUSDT",
+    host: Annotated[str, typer.Option(help="a loopback address")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one")] = 0,
+    scenario: Annotated[str, typer.Option(help="calm, trend, whipsaw, cliff or stall")] = "calm",
+    seed: Annotated[int, typer.Option(min=0, help="another market")] = 1,
+    capture: Annotated[list[Path] | None, typer.Option(help="play recorded data instead")] = None,
+    speed: Annotated[float, typer.Option(min=0.01, max=100.0, help="of the market's time")] = 1.0,
+    with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The simulated exchange alone, speaking the venue's wire protocol on loopback."""
+    from bot.modes.serve import new_playback, new_server
+    from bot.modes.serve import serve as run_server
+    from bot.ops.web import loopback_address
+    from bot.shell.clock import Clock
+
+    settings = loaded(None, list(_as_sets(venue, symbol, None, None)))
+
+    def told(bound: int) -> None:
+        url = f"http://{host}:{bound}"
+        note = {"url": url, "venue": venue, "symbol": symbol}
+        out(json.dumps(note) if as_json else f"serving {venue} {symbol} on {url}")
+        sys.stdout.flush()
+
+    def work() -> None:
+        loopback_address(host)
+        clock = Clock()
+        where: dict[str, Any] = {"host": host, "port": port, "speed": speed}
+        if capture:
+            server: Any = new_playback(settings.instrument, clock, capture, **where)
+        else:
+            server = new_server(settings.instrument, clock, scenario=scenario, seed=seed, **where)
+        try:
+            run_server(server, told, with_parent=with_parent)
+        except OSError as error:
+            refuse(f"{host}:{port} cannot be served: {error.strerror}")
+
+    user_errors(work)
 
 
 @app.command()

@@ -89,6 +89,12 @@ class SegmentWriter:
         if len(self._buffer) >= FRAME_BYTES:
             self._submit()
 
+    def pass_on(self) -> None:
+        """End the frame without waiting for it: a crash loses nothing from before this call
+        once the thread has written it."""
+        assert not self._closed
+        self._submit()
+
     def flush(self) -> None:
         """End the frame; returns when the system has every line."""
         assert not self._closed
@@ -146,6 +152,22 @@ class SegmentWriter:
         self._file = path.open("xb", buffering=0)
         self._segments += 1
         self._segment_size = 0
+
+
+def retire(folder: Path, before_ns: int) -> list[Path]:
+    """Delete segments last written before `before_ns`, never the newest; returns the deleted.
+
+    Raises `JournalError` when one cannot be deleted.
+    """
+    gone = []
+    for path in list(_segments(folder).values())[:-1]:
+        try:
+            if path.stat().st_mtime_ns < before_ns:
+                path.unlink()
+                gone.append(path)
+        except OSError as error:
+            raise JournalError(f"{path} cannot be deleted: {error.strerror}") from error
+    return gone
 
 
 def read_segments(folder: Path) -> Iterator[bytes]:

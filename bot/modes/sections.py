@@ -330,6 +330,39 @@ class PaperSection(Section):
     """Least lag of the feed, ms."""
 
 
+class FeedSection(Section):
+    """Where market data comes from."""
+
+    world: Literal["live", "data", "testnet", "demo"] = "live"
+    """Which of the venue's worlds to listen to."""
+    base_url: str = ""
+    """Replaces the venue's hosts, as http://127.0.0.1:9000 does for a simulated exchange."""
+    patience_s: Positive = 30.0
+    """How long the first connection may take before a run gives up, s."""
+
+
+class WebSection(Section):
+    """The pages /healthz, /readyz and /metrics."""
+
+    enabled: bool = True
+    """Whether the pages are served at all."""
+    host: str = "127.0.0.1"
+    """Loopback address to listen on; there is no token, so no other is taken."""
+    port: Annotated[int, Field(strict=True, ge=0, le=65_535)] = 8787
+    """Port to listen on; 0 takes a free one."""
+
+
+class RunSection(Section):
+    """The folder of a run, and its logs."""
+
+    folder: str = "runs"
+    """Where run folders are made."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is logged."""
+    market_days: CountOrZero = 7
+    """Days for which raw market data is kept, 0 for ever; orders and decisions always are."""
+
+
 class Settings(BaseSettings):
     """A whole config; `modes.settings.load` makes it: `Settings(layers=[weakest, …])`."""
 
@@ -363,6 +396,12 @@ class Settings(BaseSettings):
     """Limits and breakers."""
     paper: PaperSection = PaperSection()
     """How fills are simulated on paper."""
+    feed: FeedSection = FeedSection()
+    """Where market data comes from."""
+    web: WebSection = WebSection()
+    """The pages /healthz, /readyz and /metrics."""
+    run: RunSection = RunSection()
+    """The folder of a run, and its logs."""
 
     def __init__(self, layers: list[Mapping[str, Any]]) -> None:
         """Merge nested values, weakest first; pydantic's ValidationError when they do not fit."""

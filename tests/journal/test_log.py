@@ -115,6 +115,8 @@ def value_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(st.text(), st.floats(allow_nan=False), max_size=4)
     if isinstance(kind, type) and issubclass(kind, IntEnum):
         return st.sampled_from(kind)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return struct_of(kind)
     assert kind in (str, bool), f"{kind} is new: say here what values it has"
     return st.text() if kind is str else st.booleans()
 

@@ -1,0 +1,337 @@
+"""`mmbot run`: the daemon in paper mode, from its configuration to its exit code."""
+
+import asyncio
+import math
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvloop
+
+from bot.core.engine import Engine
+from bot.domain.events import FeedLost, FeedOpened
+from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.view import View
+from bot.journal.segments import retire
+from bot.modes.paperrun import PaperRun, new_run
+from bot.modes.reload import Reload
+from bot.modes.settings import ConfigError, Loaded
+from bot.modes.warmup import warm
+from bot.ops.eyes import Eye
+from bot.ops.journalist import Journalist
+from bot.ops.metrics import Metrics
+from bot.ops.rundb import RunDb, RunDbError
+from bot.ops.web import Readiness, Web, readiness
+from bot.shell.clock import Clock
+from bot.shell.daemon import Daemon
+from bot.shell.feed import Feed
+from bot.shell.feedlimits import FeedLimits
+from bot.shell.inbox import Inbox
+from bot.shell.probe import Durations, probe_loop
+from bot.venues.binance.endpoints import endpoints
+
+FRAMES_MAX: Final = 50_000  # about a minute of the busiest real stream
+BYTES_MAX: Final = 64 << 20
+SAMPLE_S: Final = 1.0
+HOUSEKEEPING_S: Final = 60.0
+DAY_NS: Final = 24 * 3_600 * NS_PER_S
+
+EXIT_DONE: Final = 0
+EXIT_BROKEN: Final = 1
+EXIT_KILLED: Final = 4
+EXIT_UNREACHABLE: Final = 5
+EXIT_INTERRUPTED: Final = 130
+
+OnSample = Callable[["LiveRun", View], None]
+
+
+class LiveRun:
+    """Everything that one live run consists of; `go` runs it, `result` tells what it was.
+
+    `eyes` watch beside the run's own; `on_sample` is called once a second. Raises ConfigError
+    for a configuration that cannot run, JournalError and RunDbError for a folder that cannot
+    be written.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        eyes: tuple[Eye[Engine], ...] = (),
+        on_sample: OnSample | None = None,
+        sample_s: float = SAMPLE_S,
+        reread: tuple[Path, Callable[[], Loaded]] | None = None,
+    ) -> None:
+        settings = loaded.settings
+        if settings.mode != "paper":
+            raise ConfigError(f"mode {settings.mode} does not run yet: set mode: paper")
+        feed = settings.feed
+        try:
+            where = endpoints(settings.venue, settings.symbol, feed.world, base=feed.base_url)
+            limits = feed_limits(loaded)
+        except ValueError as mistake:
+            raise ConfigError(f"feed: {mistake}") from mistake
+        self.loaded = loaded
+        self.clock = Clock()
+        self.log = structlog.get_logger()
+        self.folder = new_run(loaded, Path(settings.run.folder), self.clock.now(), "paper")
+        self.metrics = Metrics(loaded.instrument)
+        self.db = RunDb(
+            self.folder.path / "run.db", loaded.instrument, on_failure=self._database_failed
+        )
+        self.journalist = Journalist(self.log, loaded.instrument)
+        self.paper = PaperRun(
+            loaded,
+            self.folder,
+            mode="paper",
+            started_at=self.clock.now(),
+            prefix=f"mm{self.clock.run_id()[:6]}",
+            eyes=(self.metrics, self.db, self.journalist, self, *eyes),
+        )
+        self.inbox = Inbox(self.clock, frames_max=FRAMES_MAX, bytes_max=BYTES_MAX)
+        self.feed = Feed(where, self.inbox, self.clock, limits)
+        self.daemon = Daemon(
+            self.paper.engine,
+            self.paper.pump,
+            self.inbox,
+            self.clock,
+            self.feed.request_snapshot,
+            self._batch_done,
+        )
+        self.reload = None
+        if reread is not None:
+            path, again = reread
+            self.reload = Reload(path, loaded, self.inbox, self.clock, again)
+        self.loop_lag = Durations()
+        self.work = Durations()  # of a batch in which something was decided
+        self.web_port: int | None = None
+        self.started_at = self.clock.now()
+        self.code = EXIT_DONE
+        self._on_sample = on_sample
+        self._sample_s = sample_s
+        self._decisions = 0
+        self._connected = asyncio.Event()
+        self._connections: set[str] = set()
+
+    # --- an eye of its own ----------------------------------------------------------------
+
+    def trust(self, now: int, trusted: bool) -> None:
+        """Nothing of interest."""
+
+    def learned(self, event: object, engine: Engine) -> None:
+        """Keep count of the feed's connections."""
+        if isinstance(event, FeedOpened):
+            self._connections.add(event.connection)
+            self._connected.set()
+        elif isinstance(event, FeedLost):
+            self._connections.discard(event.connection)
+
+    def decided(self, now: int, decisions: object, engine: Engine) -> None:
+        """Count, so that a batch knows whether it decided."""
+        self._decisions += 1
+
+    # --- the run --------------------------------------------------------------------------
+
+    async def go(self, seconds: float | None = None) -> int:
+        """Trade until told to stop, or for so many seconds; returns the exit code.
+
+        Raises WebError when the pages cannot be served, and whatever broke the run, after
+        every order was cancelled.
+        """
+        settings = self.loaded.settings
+        loop = asyncio.get_running_loop()
+        web = Web(health=self._health, ready=self._ready, exposition=self.metrics.exposition)
+        helpers: list[asyncio.Task[None]] = []
+        if settings.web.enabled:
+            try:
+                self.web_port = await web.start(settings.web.host, settings.web.port)
+            except ValueError as mistake:
+                raise ConfigError(f"web.host: {mistake}") from mistake
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(name, self._signalled, name)
+        self.log.info("run_started", folder=str(self.folder.path), web_port=self.web_port)
+        try:
+            jobs: list[Coroutine[Any, Any, None]] = [
+                self.feed.run(),
+                probe_loop(self.clock, self._lagged),
+                self._sampling(),
+                self._housekeeping(),
+                self._patience(settings.feed.patience_s),
+            ]
+            if seconds is not None:
+                jobs.append(self._stop_after(seconds))
+            if self.reload is not None:
+                jobs.append(self.reload.watch())
+            helpers = [asyncio.create_task(self._guarded(job)) for job in jobs]
+            confirmed = await self.daemon.run()
+            if not confirmed:
+                self.log.error("orders_unconfirmed", orders=repr(self.paper.engine.orders))
+                self.code = self.code or EXIT_BROKEN
+            for helper in helpers:
+                if helper.done() and not helper.cancelled():
+                    helper.result()
+        finally:
+            for name in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(name)
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            await web.stop()
+            self._close()
+        return self.code
+
+    async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
+        """A helper that fails ends the run: half a bot is none."""
+        try:
+            await job
+        except Exception as failure:
+            self.log.error("helper_failed", exc_info=failure)
+            self.stop("internal error", EXIT_BROKEN)
+            raise
+
+    def stop(self, reason: str, code: int = EXIT_DONE) -> None:
+        """Cancel every order, then end with `code`, if nothing worse happened before."""
+        self.code = self.code or code
+        self.daemon.stop(reason)
+
+    def _signalled(self, name: signal.Signals) -> None:
+        again = self.daemon.reason != ""
+        self.log.info("signal", name=name.name)
+        self.stop(name.name, EXIT_INTERRUPTED if name is signal.SIGINT else EXIT_DONE)
+        if again:
+            self.daemon.give_up()
+
+    async def _stop_after(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.stop(f"ran for {seconds:g} s")
+
+    async def _patience(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._connected.wait()
+        except TimeoutError:
+            self.log.error("venue_unreachable", after_s=seconds, refused=self.feed.stats().refused)
+            self.stop("the venue cannot be reached", EXIT_UNREACHABLE)
+
+    def _lagged(self, ns: int) -> None:
+        self.loop_lag.add(ns)
+        self.metrics.observe_loop_lag(max(0, ns))
+
+    def _batch_done(self, began: int, done: int) -> None:
+        if self._decisions:
+            self.work.add(done - began)
+            self.metrics.observe_decide(done - began)
+            self._decisions = 0
+
+    async def _sampling(self) -> None:
+        while True:
+            await asyncio.sleep(self._sample_s)
+            view = self.paper.engine.view(levels=16)
+            segments = self.paper.segments
+            assert segments is not None
+            segments.pass_on()  # a crash loses a second of market data at most
+            self.db.sample(view)
+            self.metrics.sample(
+                view,
+                feed_age_ns=max(0, self.clock.now() - int(self.paper.engine.book.head[0]["recv"])),
+                inbox_length=len(self.inbox),
+                dropped_frames=self.inbox.dropped,
+                tasks=len(asyncio.all_tasks()),
+            )
+            if self._on_sample is not None:
+                self._on_sample(self, view)
+
+    async def _housekeeping(self) -> None:
+        days = self.loaded.settings.run.market_days
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_S)
+            if days:
+                for path in retire(self.folder.journal, self.clock.now() - days * DAY_NS):
+                    self.log.info("segment_retired", path=str(path))
+
+    def _database_failed(self, failure: RunDbError) -> None:
+        self.log.error("database_failed", error=str(failure))
+
+    def _health(self) -> dict[str, object]:
+        return {
+            "pid": os.getpid(),
+            "turns": self.daemon.turns,
+            "uptime_s": (self.clock.now() - self.started_at) / NS_PER_S,
+        }
+
+    def _ready(self) -> Readiness:
+        others = [] if self._connections else ["feed not connected"]
+        if self.daemon.reason:
+            others.append(f"stopping: {self.daemon.reason}")
+        return readiness(self.paper.engine.view(), others)
+
+    def _close(self) -> None:
+        reason = self.daemon.reason or "broken"
+        self.paper.close(reason)
+        self.db.note(self.clock.now(), "stopped", {"reason": reason, "code": self.code})
+        self.db.close()
+        self.log.info("run_ended", reason=reason, code=self.code, folder=str(self.folder.path))
+
+    @property
+    def connections(self) -> int:
+        """How many connections of the feed are open."""
+        return len(self._connections)
+
+    def result(self) -> dict[str, Any]:
+        """What `--json` prints: as a replay does, and how the run itself was."""
+        feed = self.feed.stats()
+        self.paper.wall_s = (self.clock.now() - self.started_at) / NS_PER_S
+        return {
+            **self.paper.result(),
+            "trusted_share": self.trusted_share(),
+            "reason": self.daemon.reason,
+            "reconnects": max(feed.connects - 1, 0),
+            "feed_drops": feed.drops,
+            "snapshots": feed.snapshots,
+            "dropped_frames": self.inbox.dropped,
+            "batch_us": {name: _us(self.work.quantile(q)) for name, q in QUANTILES.items()},
+            "loop_lag_ms": {name: _ms(self.loop_lag.quantile(q)) for name, q in QUANTILES.items()},
+        }
+
+    def trusted_share(self) -> float:
+        """Share of the run's time in which the book was trusted."""
+        summary, now = self.paper.summary, self.paper.pump.now
+        if summary.first_trusted_ns is None or now <= self.started_at:
+            return 0.0
+        trusted = now - summary.first_trusted_ns - summary.untrusted_ns
+        return trusted / (now - self.started_at)
+
+
+QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+
+
+def _us(ns: int | None) -> float | None:
+    return None if ns is None else ns / 1_000
+
+
+def _ms(ns: int | None) -> float | None:
+    return None if ns is None else ns / NS_PER_MS
+
+
+def feed_limits(loaded: Loaded) -> FeedLimits:
+    """The feed's limits, with the silences that the breakers know too."""
+    risk = loaded.settings.risk
+    silence_ms = math.ceil(risk.silence_all_ms)
+    return FeedLimits(silence_ms=silence_ms, depth_frozen_ms=math.ceil(risk.silence_ms))
+
+
+def run(
+    loaded: Loaded, path: Path, again: Callable[[], Loaded], seconds: float | None = None
+) -> tuple[int, dict[str, Any]]:
+    """One run from start to end on an event loop of its own: (exit code, result)."""
+    warm()  # nothing compiles while quoting
+
+    async def main() -> tuple[int, dict[str, Any]]:
+        live = LiveRun(loaded, reread=(path, again))
+        code = await live.go(seconds)
+        return code, live.result()
+
+    return uvloop.run(main())
