@@ -243,6 +243,17 @@ def test_a_dead_writer_stops_no_run(path: Path) -> None:
     db.close()
 
 
+def test_a_group_is_written_whole_or_not_at_all(path: Path) -> None:
+    db = RunDb(path, BTC)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TABLE orders")
+    db.decided(1, [Trip("PAUSED", "depth", {}), Place("a", Side.BUY, 1, 1, 0)])
+    with pytest.raises(RunDbError, match="no such table: orders"):
+        db.close()
+    assert db.dropped == 1
+    assert rows(path, "SELECT * FROM events") == []
+
+
 def test_facts_after_the_end_are_counted(path: Path) -> None:
     failures: list[RunDbError] = []
     db = RunDb(path, BTC, on_failure=failures.append)
