@@ -206,7 +206,8 @@ class _Server(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if len(self.connections) > CONNECTIONS_MAX:
-            transport.abort()
+            # Soon, not now: the connection's own task starts first, and ends in order.
+            asyncio.get_running_loop().call_soon(transport.abort)
 
 
 class _Request(web.BaseRequest):

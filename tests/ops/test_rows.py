@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.core.orders import OrderFault, OrderTable
@@ -158,6 +158,9 @@ WORDS = ["opened", "rejected", "cancelled", "cancel rejected", "lost", "fill", "
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12))
+@example(["opened", "fill", "cancel", "lost", "opened", "cancel", "cancel rejected", "fill"])
+@example(["fill", "cancel", "cancelled", "opened", "fill", "cancel rejected", "lost", "rest"])
+@example(["lost", "lost", "cancel", "rejected", "rejected", "lost"])
 def test_states_are_those_of_the_order_table(words: list[str]) -> None:
     table, derivation = OrderTable(), Rows(BTC)
     table.placed(BUY, 1)

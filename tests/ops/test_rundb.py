@@ -7,8 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,15 @@ import pytest
 from bot.domain.decisions import Cancel, Decision, Place, Trip
 from bot.domain.events import Event, Filled, OrderCancelled, OrderOpened
 from bot.domain.units import Side
+from bot.journal.log import Decided, Learned, read_log
+from bot.journal.run import Run
+from bot.modes.replay import Replay
 from bot.ops import rundb
+from bot.ops.metrics import Metrics
 from bot.ops.rows import SCHEMA_VERSION
 from bot.ops.rundb import RunDb, RunDbError, connect, rebuild
 from tests.ops.test_rows import BTC, VIEW
+from tests.shell.test_pump import loaded, opened
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 20.0
@@ -105,6 +111,74 @@ def test_the_journal_gives_the_same_database(path: Path, tmp_path: Path) -> None
         assert rows(path, everything) == rows(again, everything)
 
 
+def test_a_run_and_its_journal_agree(tmp_path: Path) -> None:
+    """The eyes of a real pump on a market that trades, against what its journal tells."""
+    market = opened()
+    for i in range(120):
+        market.depth(move=(-1) ** (i // 30) * 9)
+        market.trade(market.mid - (i % 40) * 8, 0.5, sell=True)
+        market.trade(market.mid + 1 + (i % 40) * 8, 0.5, sell=False)
+    market.depth(crossed=True)  # trust is lost, and the quotes with it
+    run = Run.create(tmp_path, "run")
+    replay = Replay(loaded(), run)
+    instrument = replay.loaded.instrument
+    db, metrics = RunDb(tmp_path / "run.db", instrument), Metrics(instrument)
+    replay.pump._eyes = Both(db, metrics)
+    replay.feed_all([market.text()])
+    view = replay.engine.view()
+    db.sample(view)
+    db.close()
+    rebuild(tmp_path / "again.db", instrument, journalled(run))
+    journalled_only = "kind NOT IN ('Trusted', 'Distrusted')"
+    for query in (
+        "SELECT * FROM orders",
+        "SELECT * FROM fills",
+        f"SELECT * FROM events WHERE {journalled_only}",  # noqa: S608 - from the line above
+    ):
+        told = rows(tmp_path / "run.db", query)
+        assert told, query
+        assert told == rows(tmp_path / "again.db", query)
+    assert rows(tmp_path / "run.db", f"SELECT * FROM events WHERE NOT {journalled_only}")  # noqa: S608
+    scraped = metrics.exposition()[0].decode()
+    fills = rows(tmp_path / "run.db", "SELECT side, count(*) FROM fills GROUP BY 1")
+    for side, count in fills:
+        assert f'mmbot_fills_total{{liquidity="maker",side="{side}"}} {count}.0' in scraped
+    working = "SELECT count(*) FROM orders WHERE ended_ns IS NULL"
+    assert rows(tmp_path / "run.db", working) == [(len(view.orders),)]
+    traded = rows(tmp_path / "run.db", "SELECT side, qty FROM fills")
+    position = sum(Decimal(str(qty)) * (1 if side == "BUY" else -1) for side, qty in traded)
+    assert position == instrument.quantity(view.position_lots)
+    equity = rows(tmp_path / "run.db", "SELECT total FROM equity")
+    assert equity == [(format(view.pnl.total, "f"),)]
+
+
+class Both:
+    """Several eyes on one pump."""
+
+    def __init__(self, *eyes: RunDb | Metrics) -> None:
+        self.eyes = eyes
+
+    def trust(self, now: int, trusted: bool) -> None:
+        for eye in self.eyes:
+            eye.trust(now, trusted)
+
+    def learned(self, event: Event, engine: object) -> None:
+        for eye in self.eyes:
+            eye.learned(event, engine)
+
+    def decided(self, now: int, decisions: Sequence[Decision], engine: object) -> None:
+        for eye in self.eyes:
+            eye.decided(now, decisions, engine)
+
+
+def journalled(run: Run) -> Iterator[tuple[int, Event | list[Decision]]]:
+    for record in read_log(run.log):
+        if isinstance(record, Learned):
+            yield record.event.at, record.event
+        elif isinstance(record, Decided):
+            yield record.now, record.decisions
+
+
 def test_rows_are_there_soon_and_while_the_run_goes_on(path: Path) -> None:
     db = RunDb(path, BTC)
     try:
@@ -167,6 +241,17 @@ def test_a_dead_writer_stops_no_run(path: Path) -> None:
     with pytest.raises(RunDbError, match="no such table"):
         db.close()
     db.close()
+
+
+def test_a_group_is_written_whole_or_not_at_all(path: Path) -> None:
+    db = RunDb(path, BTC)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TABLE orders")
+    db.decided(1, [Trip("PAUSED", "depth", {}), Place("a", Side.BUY, 1, 1, 0)])
+    with pytest.raises(RunDbError, match="no such table: orders"):
+        db.close()
+    assert db.dropped == 1
+    assert rows(path, "SELECT * FROM events") == []
 
 
 def test_facts_after_the_end_are_counted(path: Path) -> None:

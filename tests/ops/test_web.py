@@ -1,6 +1,7 @@
 """The health pages, over real sockets on loopback."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -281,6 +282,8 @@ async def test_connections_are_bounded(
     bot: Bot, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(web, "CONNECTIONS_MAX", 3)
+    faults: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
     idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
     try:
         with pytest.raises(ConnectionError):
@@ -296,6 +299,8 @@ async def test_connections_are_bounded(
             except (ConnectionError, ValueError):
                 continue  # the idle ones are still being taken down
             break
+    gc.collect()  # a task that failed unseen tells when it goes
+    assert faults == []
 
 
 async def exchange_until_refused(port: int) -> None:
