@@ -22,12 +22,14 @@ from bot.modes.settings import Loaded
 from bot.modes.warmup import warm
 from bot.ops.logs import set_up
 from bot.ops.terminal import Terminal
+from bot.ops.terminal import picture as draw
 from bot.ops.terminal_screen import Screen, Vitals
 from bot.ops.terminal_ticker import EventTicker
 from bot.shell.clock import Clock
 
 SERVER_S_MAX: Final = 30.0
 SERVER_STOP_S_MAX: Final = 5.0
+PICTURE: Final = (120, 36)  # columns and lines
 FRAME_S: Final = 0.25  # between two pictures
 
 
@@ -99,6 +101,7 @@ class Painter:
     def __init__(self, loaded: Loaded, console: Console, scenario: str, *, simulated: bool) -> None:
         self.ticker = EventTicker(loaded.instrument)
         self.terminal = Terminal(console)
+        self.last: Screen | None = None  # with quotes on it
         self._loaded = loaded
         self._scenario = scenario
         self._simulated = simulated
@@ -116,6 +119,8 @@ class Painter:
 
     def paint(self, live: LiveRun, view: View) -> None:
         """Draw, unless the last picture is too fresh."""
+        if view.trusted and view.orders:
+            self.last = self.screen(live, view)
         self.terminal.update(self.screen(live, view))
 
 
@@ -126,10 +131,20 @@ def on_exchange(loaded: Loaded, url: str) -> Loaded:
 
 
 def demo(
-    loaded: Loaded, *, scenario: str, seed: int, seconds: float | None, show: bool
+    loaded: Loaded,
+    *,
+    scenario: str,
+    seed: int,
+    seconds: float | None,
+    show: bool,
+    picture: Path | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Run the demo; (exit code, result). Raises DemoError and whatever a run raises."""
+    """Run the demo; (exit code, result). Raises DemoError and whatever a run raises.
+
+    `show` draws it on the terminal, `picture` is a file for the last screen as SVG.
+    """
     console = Console(stderr=False, force_terminal=None if show else False)
+    painter = Painter(loaded, console, scenario, simulated=True)
 
     async def main() -> tuple[int, dict[str, Any]]:
         arguments = ["--venue", loaded.settings.venue, "--symbol", loaded.settings.symbol]
@@ -139,22 +154,24 @@ def demo(
         await asyncio.to_thread(warm)  # nothing compiles while quoting
         process, url = await starting
         try:
-            return await trade(on_exchange(loaded, url), console, scenario, seconds, show=show)
+            return await trade(on_exchange(loaded, url), painter, seconds, show)
         finally:
             await stop_exchange(process)
 
-    return uvloop.run(main())
+    done = uvloop.run(main())
+    if picture is not None and painter.last is not None:
+        picture.write_text(draw(painter.last, *PICTURE), encoding="utf-8")
+    return done
 
 
 async def trade(
-    loaded: Loaded, console: Console, scenario: str, seconds: float | None, *, show: bool
+    loaded: Loaded, painter: Painter, seconds: float | None, show: bool
 ) -> tuple[int, dict[str, Any]]:
     """The bot's half of the demo, its log in the run's folder."""
-    painter = Painter(loaded, console, scenario, simulated=True)
     live = LiveRun(
         loaded,
         eyes=(painter.ticker,),
-        on_sample=painter.paint if show else None,
+        on_sample=painter.paint,
         sample_s=FRAME_S if show else 1.0,
     )
     clock = Clock()
