@@ -1,4 +1,5 @@
-# Two commands: `make setup` builds .venv from the hash-pinned lock, `make test` runs every test.
+# Two commands: `make demo` makes a market on the built-in exchange, `make test` runs every test.
+# Both set .venv up first, from the hash-pinned lock; `make setup` does only that.
 # Only make and Python 3.11 or newer are assumed; another interpreter: make setup PYTHON=python3.13
 
 PYTHON ?= python3
@@ -6,10 +7,13 @@ VENV := .venv
 LOCK := requirements-dev.lock
 STAMP := $(VENV)/.stamp
 
-.PHONY: setup test check bench
+.PHONY: setup demo test check bench
 
 setup: $(STAMP)
 	@:
+
+demo: $(STAMP)
+	@$(VENV)/bin/python -m bot demo $(ARGS)
 
 test: $(STAMP)
 	@$(VENV)/bin/python -m pytest $(ARGS)
