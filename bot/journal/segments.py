@@ -143,9 +143,14 @@ class SegmentWriter:
         if self._file is None or full:
             self._rotate()
         assert self._file is not None
-        rest = memoryview(frame)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        whole_bytes = self._file.tell()
+        try:
+            rest = memoryview(frame)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(whole_bytes)  # a full disk need not tear the file
+            raise
         self._segment_size += len(lines)
         self._whole = True
 
