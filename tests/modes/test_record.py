@@ -185,7 +185,9 @@ async def test_a_snapshot_comes_now_and_then(
         loaded = config(url(server))
         recording = Recording(loaded, tmp_path, segment_bytes=20_000)
         async with going(recording):
-            await eventually(lambda: recording.codec.counts()["snapshots"] >= 2)
+            await eventually(lambda: recording.codec.sync.synced)
+            first = recording.codec.counts()["snapshots"]
+            await eventually(lambda: recording.codec.counts()["snapshots"] > first)
             await eventually(lambda: len(recording.files) >= 5)
     run = replayed(loaded, recording.files)
     assert run.engine.book.trusted
