@@ -268,7 +268,8 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in files_in(folder))
+    """Bytes of all files; 0 for a folder that is not there yet."""
+    return sum(path.stat().st_size for path in files_in(folder)) if folder.exists() else 0
 
 
 def written(folder: Path) -> Callable[[], bool]:
@@ -282,27 +283,35 @@ def written(folder: Path) -> Callable[[], bool]:
     return grown
 
 
-@pytest.mark.parametrize(
-    ("name", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
-)
-async def test_signals(name: signal.Signals, code: int, tmp_path: Path) -> None:
-    async with exchange(speed=1.0) as server, recorder(url(server), tmp_path) as process:
-        await until(process, written(tmp_path))
-        killed_at = time.time_ns()
+async def ended(base: str, out: Path, name: signal.Signals) -> tuple[int | None, bytes, int]:
+    """A recording that a signal ends: its exit code, what it said, and when that was, ns."""
+    async with recorder(base, out) as process:
+        await until(process, written(out))
+        at = time.time_ns()
         process.send_signal(name)
         said, _ = await process.communicate()
-        assert process.returncode == code
-    lines = readable(tmp_path)
-    assert int(lines[-1].split(b" ")[0]) > killed_at - 2_000_000_000
-    run = PaperRun(load(USDM, env={}))
-    run.feed_all([b"\n".join(lines) + b"\n"])
-    assert run.codec.gaps == 0
-    assert run.engine.book.trusted
-    if name is not signal.SIGKILL:
-        result = json.loads(said)
-        assert (result["frames"], result["reason"]) == (len(lines), name.name)
-        assert result["files"] == [str(path) for path in files_in(tmp_path)]
-        assert result["compressed_bytes"] == size_of(tmp_path)
+        return process.returncode, said, at
+
+
+async def test_signals(tmp_path: Path) -> None:
+    codes = {signal.SIGTERM: 0, signal.SIGINT: 130, signal.SIGKILL: -9}
+    folders = [tmp_path / name.name for name in codes]
+    async with exchange(speed=1.0) as server:
+        pairs = zip(folders, codes, strict=True)
+        ends = await asyncio.gather(*(ended(url(server), *pair) for pair in pairs))
+    assert [code for code, _, _ in ends] == list(codes.values())
+    for (_, said, at), folder, name in zip(ends, folders, codes, strict=True):
+        lines = readable(folder)
+        assert int(lines[-1].split(b" ")[0]) > at - 2_000_000_000
+        run = PaperRun(load(USDM, env={}))
+        run.feed_all([b"\n".join(lines) + b"\n"])
+        assert run.codec.gaps == 0
+        assert run.engine.book.trusted
+        if name is not signal.SIGKILL:
+            result = json.loads(said)
+            assert (result["frames"], result["reason"]) == (len(lines), name.name)
+            assert result["files"] == [str(path) for path in files_in(folder)]
+            assert result["compressed_bytes"] == size_of(folder)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits another process as only Linux can")
@@ -319,6 +328,16 @@ async def test_a_full_disk_ends_it_with_a_sentence_and_whole_files(tmp_path: Pat
     assert len(sentences) == 1
     assert sentences[0].startswith(f"market frames cannot be written to {tmp_path}: ")
     assert lines_of(files_in(tmp_path)) == readable(tmp_path)
+
+
+async def test_what_was_received_before_the_end_is_recorded(tmp_path: Path) -> None:
+    recording = Recording(config(f"http://127.0.0.1:{closed_port()}"), tmp_path)
+    for i in range(10_000):
+        recording.inbox.put_frame(i, b'{"u":%d}' % i)
+    recording.stop("at once")
+    assert await recording.go() == 0
+    assert lines_of(recording.files) == [b'%d {"u":%d}' % (i, i) for i in range(10_000)]
+    assert recording.result()["frames"] == 10_000
 
 
 def mmbot(*args: str | Path) -> Result:
