@@ -223,6 +223,8 @@ def _for_people(result: dict[str, Any]) -> str:
     for key, value in result.items():
         if isinstance(value, dict):
             rows += [(f"{key} {name}", part) for name, part in value.items()]
+        elif key == "files":
+            rows += [("file", path) for path in value]
         elif key == "halts":
             rows.append((key, len(value)))
             rows += [(f"halt {h['cause']}", f"{h['level']} at {h['at_ns']}") for h in value]
@@ -260,6 +262,29 @@ def run(
         code, result = user_errors(
             lambda: run_live(settings, config, lambda: reread(config, sets), seconds)
         )
+    finally:
+        logs.close()
+    out(json.dumps(result) if as_json else _for_people(result))
+    raise typer.Exit(code)
+
+
+@app.command()
+def record(
+    config: ConfigPath,
+    to: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the captures")],
+    seconds: Annotated[float | None, typer.Option(min=0.0, help="stop after so long")] = None,
+    sets: Sets = [],  # noqa: B006 - typer copies it
+    as_json: AsJson = False,
+) -> None:
+    """What a venue sends, frame by frame, into captures that `replay` reads."""
+    from bot.modes.record import record as run_recording
+    from bot.ops.logs import set_up
+    from bot.shell.clock import Clock
+
+    settings = loaded(config, sets)
+    logs = set_up(settings.settings.run.log_level, now=Clock().now)
+    try:
+        code, result = user_errors(lambda: run_recording(settings, to, seconds))
     finally:
         logs.close()
     out(json.dumps(result) if as_json else _for_people(result))

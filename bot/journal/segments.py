@@ -16,6 +16,7 @@ from typing import Final, Self
 
 from bot.journal.capture import JournalError, zstd
 
+STEM: Final = "market"
 SEGMENT_BYTES: Final = 256 * 2**20  # uncompressed
 FRAME_BYTES: Final = 2**20  # uncompressed
 PENDING_FRAMES_MAX: Final = 8
@@ -25,24 +26,27 @@ LEVEL: Final = 1
 
 _MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _CHECKSUM_FLAG: Final = 0x04  # in the byte after the magic (RFC 8878 3.1.1.1.1)
-_NAME: Final = re.compile(r"market-(\d{6,})\.zst")
 
 
 class SegmentWriter:
     """Appends whole lines to `market-000001.zst`, `market-000002.zst`, … in `folder`.
 
-    A segment is closed before it would exceed `segment_bytes` of lines (one frame larger
-    than that makes a segment of its own). An error of the background thread is raised as
-    `JournalError` by the next call and by every later one; nothing is written after it.
+    Another `stem` replaces `market`; writers of different stems may share a folder. A segment
+    is closed before it would exceed `segment_bytes` of lines (one frame larger than that makes
+    a segment of its own). An error of the background thread is raised as `JournalError` by the
+    next call and by every later one; nothing is written after it.
     """
 
-    def __init__(self, folder: Path, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, folder: Path, segment_bytes: int = SEGMENT_BYTES, *, stem: str = STEM
+    ) -> None:
         """Raise `JournalError` when `folder` is missing or already holds segments."""
         assert segment_bytes > 0
-        if _segments(folder):
+        if _segments(folder, stem):
             # Behind a torn tail new segments would turn a crash into a damaged journal.
             raise JournalError(f"{folder} already holds segments, a run writes a new folder")
         self.folder = folder
+        self.stem = stem
         self._segment_bytes = segment_bytes
         self._buffer = bytearray()
         self._pending: deque[Future[None]] = deque()
@@ -139,16 +143,21 @@ class SegmentWriter:
         if self._file is None or full:
             self._rotate()
         assert self._file is not None
-        rest = memoryview(frame)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        whole_bytes = self._file.tell()
+        try:
+            rest = memoryview(frame)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError:
+            self._file.truncate(whole_bytes)  # a full disk need not tear the file
+            raise
         self._segment_size += len(lines)
         self._whole = True
 
     def _rotate(self) -> None:
         if self._file is not None:
             self._file.close()
-        path = self.folder / f"market-{self._segments + 1:06d}.zst"
+        path = self.folder / _name(self.stem, self._segments + 1)
         self._file = path.open("xb", buffering=0)
         self._segments += 1
         self._segment_size = 0
@@ -160,7 +169,7 @@ def retire(folder: Path, before_ns: int) -> list[Path]:
     Raises `JournalError` when one cannot be deleted.
     """
     gone = []
-    for path in list(_segments(folder).values())[:-1]:
+    for path in list(_segments(folder, STEM).values())[:-1]:
         try:
             if path.stat().st_mtime_ns < before_ns:
                 path.unlink()
@@ -170,26 +179,31 @@ def retire(folder: Path, before_ns: int) -> list[Path]:
     return gone
 
 
-def read_segments(folder: Path) -> Iterator[bytes]:
+def read_segments(folder: Path, stem: str = STEM) -> Iterator[bytes]:
     """Yield the lines of a folder's segments in order, a frame (whole lines) at a time.
 
     A last segment that ends inside a frame ends the stream quietly: that is a crash.
     Old segments may be gone, but not one between two others. Raises `JournalError` naming
     the file and the byte offset of a damaged frame, after yielding the frames before it.
     """
-    paths = _segments(folder)
+    paths = _segments(folder, stem)
     first = next(iter(paths), 1)
     for number in range(first, first + len(paths)):
         if number not in paths:
-            raise JournalError(f"{folder} lacks market-{number:06d}.zst between its segments")
+            raise JournalError(f"{folder} lacks {_name(stem, number)} between its segments")
     for number, path in paths.items():
         yield from _frames(path, last=number == first + len(paths) - 1)
 
 
-def _segments(folder: Path) -> dict[int, Path]:
+def _name(stem: str, number: int) -> str:
+    return f"{stem}-{number:06d}.zst"
+
+
+def _segments(folder: Path, stem: str) -> dict[int, Path]:
     """Segments by number, in order."""
+    name = re.compile(re.escape(stem) + r"-(\d{6,})\.zst")
     try:
-        found = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
+        found = [(name.fullmatch(path.name), path) for path in folder.iterdir()]
     except OSError as error:
         raise JournalError(f"{folder} is no folder of segments: {error.strerror}") from error
     return dict(sorted((int(match[1]), path) for match, path in found if match))

@@ -1,6 +1,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -272,6 +273,54 @@ def test_nothing_is_written_behind_a_failed_frame(
         writer.close()
     assert list(read_segments(tmp_path)) == [line(0, 100)]
     assert len(calls) == 2
+
+
+class FullDisk:
+    """A file on a disk that has room for 20 bytes more."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._room = 20
+
+    def write(self, data: memoryview) -> int:
+        if not self._room:
+            raise OSError(28, "No space left on device")
+        taken = data[: self._room]
+        self._room -= len(taken)
+        return int(self._file.write(taken))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def test_a_full_disk_tears_no_frame(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path)
+    writer.append(line(1))
+    writer.flush()
+    writer._file = FullDisk(writer._file)
+    writer.append(line(2))
+    with pytest.raises(JournalError, match="No space left"):
+        writer.flush()
+    with pytest.raises(JournalError, match="No space left"):
+        writer.close()
+    assert b"".join(chunks([tmp_path / "market-000001.zst"])) == line(1)
+
+
+def test_writers_of_different_stems_share_a_folder(tmp_path: Path) -> None:
+    stems = ("a.b", "axb", "a.b-000001")
+    writers = [SegmentWriter(tmp_path, 1, stem=stem) for stem in stems]
+    for i in range(2):
+        for number, writer in enumerate(writers):
+            writer.append(line(10 * number + i))
+            writer.flush()
+    for writer in writers:
+        writer.close()
+    assert names(tmp_path) == sorted(f"{stem}-00000{i}.zst" for stem in stems for i in (1, 2))
+    for number, stem in enumerate(stems):
+        assert list(read_segments(tmp_path, stem)) == [line(10 * number), line(10 * number + 1)]
+    with pytest.raises(JournalError, match="already holds segments"):
+        SegmentWriter(tmp_path, stem="axb")
+    SegmentWriter(tmp_path).close()
 
 
 def test_lines_must_be_whole(tmp_path: Path) -> None:
