@@ -4,6 +4,10 @@ The pace is the capture's times `speed` and begins with the first subscription. 
 capture's own REST snapshot answers a GET depth that waits for it, and not before the
 client has read every frame that lies in front of it; a later GET is answered from a book
 that the playback keeps.
+
+A capture holds depth at one speed, and a client may ask for another: whoever subscribes to
+a depth stream that was not recorded gets the recorded one, at its own pace, under the name
+that was asked for. Only the envelope's name differs then from what was received.
 """
 
 import asyncio
@@ -23,7 +27,7 @@ from bot.shell.venuesockets import VenueSockets
 from bot.venues.binance.marketdata import MarketData
 from bot.venues.binance.publicapi import PublicApi, Refused
 from bot.venues.binance.publictext import PublicText, Shown
-from bot.venues.binance.streams import Session
+from bot.venues.binance.streams import Session, stream_of
 from bot.venues.binance.tally import Tally
 from bot.venues.binance.text import nanoseconds
 
@@ -70,6 +74,7 @@ class Playback:
         self._api = PublicApi(self._text, Tally(clock() // NS_PER_MS), self._shown)
         self._data = MarketData(instrument)
         self._book = Book()
+        self._depths: dict[str, None] = {}  # streams of depth played so far
         self._rest = _lines(paths)
         self._waiting: list[asyncio.Future[bytes]] = []  # GET depth; b"" means the kept book
         self._answering = 0
@@ -172,11 +177,27 @@ class Playback:
         if snapshot:
             await self._hand_out(frame)
         elif stream:
-            self.sockets.publish(stream.decode(), raw, frame)
+            self._publish(stream.decode(), raw, frame)
             if self._waiting and self._data.sync.synced:
                 self._release(b"")
         else:
             self.skipped += 1
+
+    def _publish(self, stream: str, raw: bytes, frame: bytes) -> None:
+        self.sockets.publish(stream, raw, frame)
+        if not self._is_depth(stream):
+            return
+        self._depths[stream] = None
+        if stream != next(iter(self._depths)):
+            return
+        for name in self.sockets.streams():
+            if name not in self._depths and self._is_depth(name):
+                self.sockets.publish(name, raw)
+
+    def _is_depth(self, name: str) -> bool:
+        """Whether a stream says what changed in the whole book, at whatever speed."""
+        stream = stream_of(self.instrument, name)
+        return stream is not None and stream.kind == "depth"
 
     def _learn(self, line: bytes) -> None:
         for tape in self._data.read(line + b"\n"):

@@ -222,6 +222,46 @@ async def test_closing_releases_those_who_wait(tmp_path: Path) -> None:
     await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
+async def test_depth_of_another_speed_is_the_recorded_one_under_the_asked_name(
+    tmp_path: Path,
+) -> None:
+    played = Playback([capture_of(tmp_path, FRAMES)], SPOT, time.time_ns, lockstep=True)
+    asked = "btcusdt@depth@1000ms/btcusdt@depth5@100ms/ethusdt@depth/btcusdt@trade"
+    async with (
+        played,
+        client(played.port, f"/stream?streams={asked}") as other,
+        client(played.port, "/ws/btcusdt@depth") as bare,
+        client(played.port, BOTH) as own,
+    ):
+        await eventually(lambda: played.sockets.stats().subscriptions == 7)
+        while await played.step() is not None:
+            pass
+        sent = [text for text in FRAMES if text is not FRAMES[3]]
+        assert [await frame(own) for _ in sent] == sent
+        renamed = [text.replace(b"@depth@100ms", b"@depth@1000ms") for text in sent]
+        assert [await frame(other) for _ in sent] == renamed
+        updates = [parts(text)[1] for text in sent if b"@depth" in text]
+        assert [await frame(bare) for _ in updates] == updates
+        assert all([await silent(ws) for ws in (other, bare, own)])
+
+
+async def test_depth_recorded_at_two_speeds_is_told_apart(tmp_path: Path) -> None:
+    slow = depth(1, 9).replace(b"@depth@100ms", b"@depth@1000ms")
+    frames = [slow, depth(1, 5), depth(6, 9), slow]
+    played = Playback([capture_of(tmp_path, frames)], SPOT, time.time_ns, lockstep=True)
+    async with played:
+        await played.step()
+        await played.step()
+        names = "btcusdt@depth@100ms/btcusdt@depth@1000ms/btcusdt@depth@0ms"
+        async with client(played.port, f"/stream?streams={names}") as ws:
+            await eventually(lambda: played.sockets.stats().subscriptions == 3)
+            await played.step()
+            await played.step()
+            stood_in = slow.replace(b"@depth@1000ms", b"@depth@0ms")
+            assert [await frame(ws) for _ in range(3)] == [frames[2], slow, stood_in]
+            assert await silent(ws)
+
+
 # --- By itself -----------------------------------------------------------------------------
 
 
