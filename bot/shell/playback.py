@@ -12,6 +12,7 @@ that was asked for. Only the envelope's name differs then from what was received
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -20,7 +21,7 @@ from aiohttp import web
 
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
-from bot.journal.capture import chunks
+from bot.journal.capture import CaptureError, chunks
 from bot.market.book import Book
 from bot.shell.venueserver import PULSES, opened, respond
 from bot.shell.venuesockets import VenueSockets
@@ -48,7 +49,8 @@ class Playback:
     With `lockstep` nothing is sent by itself: every `step` sends the next line. `clock` is
     the wall clock in ns. `finished` is set behind the last line; sockets stay open and silent.
     Raises ValueError for a venue without a public protocol here; a capture that cannot be
-    read ends the playing with the `CaptureError` that `close` and `step` raise.
+    read further, or whose depth is another market's, ends the playing with the `CaptureError`
+    that `wait`, `close` and `step` raise.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Playback:
         self._data = MarketData(instrument)
         self._book = Book()
         self._depths: dict[str, None] = {}  # streams of depth played so far
+        self._source = ", ".join(map(str, paths))
         self._rest = _lines(paths)
         self._waiting: list[asyncio.Future[bytes]] = []  # GET depth; b"" means the kept book
         self._answering = 0
@@ -100,7 +103,12 @@ class Playback:
         return len(self._waiting)
 
     async def start(self) -> None:
-        """Listen, and play as soon as somebody subscribes. Raises OSError without the port."""
+        """Listen, and play as soon as somebody subscribes.
+
+        Raises CaptureError when not even the beginning can be read, OSError without the port.
+        """
+        first = next(self._rest)
+        self._rest = chain([first], self._rest)
         _warm(self.instrument)
         await self.sockets.start()
         if not self._lockstep:
@@ -116,6 +124,14 @@ class Playback:
         await self.sockets.close()
         if player is not None and not player.cancelled() and (error := player.exception()):
             raise error
+
+    async def wait(self) -> None:
+        """Return once the playback was closed; raises what ended the playing too early."""
+        player = self._player
+        if player is not None:
+            await asyncio.wait([player])
+            if not player.cancelled() and (error := player.exception()):
+                raise error
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -203,6 +219,10 @@ class Playback:
         for tape in self._data.read(line + b"\n"):
             for i in range(tape.n):
                 self._book.learn(tape.rows, i, tape.ticks, tape.qtys)
+        if self._data.counts()["other_dialect"]:
+            raise CaptureError(
+                f"{self._source} holds depth frames of another market than {self.instrument.venue}"
+            )
 
     async def _hand_out(self, frame: bytes) -> None:
         """Answer those who wait for a snapshot, behind all that was sent before it."""

@@ -293,13 +293,47 @@ async def test_frames_without_a_stream_are_counted(tmp_path: Path) -> None:
 
 async def test_a_damaged_capture_ends_the_playing_and_is_told(tmp_path: Path) -> None:
     path = tmp_path / "torn.gz"
-    path.write_bytes(gzip.compress(b"%d %b\n" % (T0, trade(1)))[:-20])
+    path.write_bytes(gzip.compress(b"%d %b\n" % (T0, trade(1)) * 3_000)[:-20])
     played = Playback([path], SPOT, time.time_ns)
     await played.start()
+    waiting = asyncio.create_task(played.wait())
     async with client(played.port, BOTH):
         await asyncio.wait_for(played.finished.wait(), 10)
     with pytest.raises(CaptureError, match="ends inside"):
+        await waiting
+    with pytest.raises(CaptureError, match="ends inside"):
         await played.close()
+
+
+async def test_what_is_no_capture_is_refused_before_anybody_can_connect(tmp_path: Path) -> None:
+    for name, reason in (("missing", "does not exist"), ("text", "is not a capture")):
+        path = tmp_path / name
+        if name == "text":
+            path.write_text("# A title\n")
+        played = Playback([path], SPOT, time.time_ns)
+        with pytest.raises(CaptureError, match=reason):
+            await played.start()
+        assert played.port == 0
+
+
+async def test_depth_of_another_market_is_not_played(tmp_path: Path) -> None:
+    played = Playback([capture_of(tmp_path, FRAMES)], USDM, time.time_ns, speed=1e6)
+    await played.start()
+    async with client(played.port, BOTH):
+        with pytest.raises(CaptureError, match="another market than binance-usdm"):
+            await asyncio.wait_for(played.wait(), 10)
+    with pytest.raises(CaptureError):
+        await played.close()
+
+
+async def test_waiting_ends_with_the_playback(tmp_path: Path) -> None:
+    played = Playback([capture_of(tmp_path, FRAMES)], SPOT, time.time_ns)
+    await played.wait()  # not started
+    async with played:
+        waiting = asyncio.create_task(played.wait())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    await waiting
 
 
 @pytest.mark.parametrize("instrument", [SPOT, USDM])
