@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bot.journal.capture import chunks
+from bot.journal.capture import CaptureError, chunks
 from bot.journal.run import Run
 from bot.journal.segments import read_segments
 from bot.modes.audit import audit
@@ -18,6 +18,7 @@ from bot.modes.demo import on_exchange, start_exchange, stop_exchange
 from bot.modes.paperrun import PaperRun, new_codec
 from bot.modes.replay import bbo_lines
 from bot.modes.run import BYTES_MAX, EXIT_DONE, FRAMES_MAX, LiveRun, feed_limits
+from bot.modes.serve import Serving, new_playback
 from bot.modes.settings import Loaded, load
 from bot.modes.warmup import warm
 from bot.shell.clock import Clock
@@ -25,12 +26,12 @@ from bot.shell.feed import Feed
 from bot.shell.inbox import Frame, Inbox
 from bot.shell.playback import Playback, received
 from bot.venues.binance.endpoints import endpoints
-from tests.shell.wire import eventually
+from tests.shell.wire import client, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES = 16_000  # the first minute of the futures, more than two of spot
 MARKETS = ("spot", "usdm")
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 FREE_S = 2.0
 COMMAND_S = 3.0
 BOOKS_PER_S = 5  # half of what the slower capture has
@@ -204,6 +205,7 @@ async def test_a_free_run_keeps_the_book_of_the_capture(
     assert audited["decisions"] == result["decisions"]
 
 
+@pytest.mark.parametrize("market", ["usdm"], indirect=True)
 async def test_the_command_line_runs_on_a_served_capture(
     market: str, loaded: Loaded, lines: list[bytes], capture: Path, tmp_path: Path
 ) -> None:
@@ -229,3 +231,16 @@ async def test_the_command_line_runs_on_a_served_capture(
     folder = Path(result["run"])
     assert same_books(loaded, folder, lines) > COMMAND_S * BOOKS_PER_S
     assert audit(folder)["frames"] == result["frames"]
+
+
+async def test_serving_ends_with_a_sentence_when_the_capture_cannot_be_played(
+    usdm_capture: Path,
+) -> None:
+    spot = load(config_of("spot"), env={}).instrument
+    ports: list[int] = []
+    serving = Serving(new_playback(spot, Clock(), [usdm_capture], speed=100.0))
+    task = asyncio.create_task(serving.run(ports.append, with_parent=False))
+    await eventually(lambda: ports)
+    async with client(ports[0], "/stream?streams=btcusdt@depth@100ms"):
+        with pytest.raises(CaptureError, match=f"{usdm_capture.name} holds depth frames of"):
+            await asyncio.wait_for(task, PATIENCE_S)

@@ -20,7 +20,7 @@ SPEED = 4.0
 LEVELS = 300  # ccxt begins with 1,000; what comes in from behind those it cannot know
 BOOKS = 40
 TRADES = 20
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 Book = dict[str, list[tuple[int, int]]]
 
