@@ -35,6 +35,7 @@ from bot.venues.binance.text import nanoseconds
 CHUNK_BYTES: Final = 256 * 2**10  # read between two looks at the sockets
 NAP_S: Final = 0.005  # the longest time without looking after connections
 BATCH_MAX: Final = 256  # frames sent without letting clients have a turn
+UNREADABLE_MAX: Final = 10  # depth frames in front of the first that can be read
 SETTLE_S: Final = 1.0  # a client that has not read by then gets its snapshot anyway
 
 _STREAM: Final = b'{"stream":"'
@@ -219,10 +220,14 @@ class Playback:
         for tape in self._data.read(line + b"\n"):
             for i in range(tape.n):
                 self._book.learn(tape.rows, i, tape.ticks, tape.qtys)
-        if self._data.counts()["other_dialect"]:
-            raise CaptureError(
-                f"{self._source} holds depth frames of another market than {self.instrument.venue}"
-            )
+        self._refuse_foreign(self._data.counts())
+
+    def _refuse_foreign(self, counts: Mapping[str, int]) -> None:
+        """Raises CaptureError once it is clear that the depth is not the instrument's."""
+        unreadable = counts["unreadable_depth"] if counts["depth_updates"] == 0 else 0
+        if counts["other_dialect"] or unreadable >= UNREADABLE_MAX:
+            own = f"{self.instrument.venue} {self.instrument.symbol}"
+            raise CaptureError(f"{self._source} holds depth frames of another market than {own}")
 
     async def _hand_out(self, frame: bytes) -> None:
         """Answer those who wait for a snapshot, behind all that was sent before it."""

@@ -12,7 +12,7 @@ import pytest
 from bot.domain.units import NS_PER_MS
 from bot.journal.capture import CaptureError
 from bot.shell import playback
-from bot.shell.playback import Playback, parts, received
+from bot.shell.playback import UNREADABLE_MAX, Playback, parts, received
 from tests.shell.fakemarket import SPOT, USDM
 from tests.shell.wire import Clock, client, eventually, frame, get, heard, silent
 
@@ -316,14 +316,26 @@ async def test_what_is_no_capture_is_refused_before_anybody_can_connect(tmp_path
         assert played.port == 0
 
 
-async def test_depth_of_another_market_is_not_played(tmp_path: Path) -> None:
-    played = Playback([capture_of(tmp_path, FRAMES)], USDM, time.time_ns, speed=1e6)
+@pytest.mark.parametrize("bid", ["100.00000000", "100.01000000"])  # a price of USD-M, and none
+async def test_depth_of_another_market_is_not_played(tmp_path: Path, bid: str) -> None:
+    frames = [depth(n, n, bid=bid) for n in range(1, UNREADABLE_MAX + 1)]
+    played = Playback([capture_of(tmp_path, frames)], USDM, time.time_ns, speed=1e6)
     await played.start()
     async with client(played.port, BOTH):
-        with pytest.raises(CaptureError, match="another market than binance-usdm"):
+        with pytest.raises(CaptureError, match="another market than binance-usdm BTCUSDT"):
             await asyncio.wait_for(played.wait(), 10)
     with pytest.raises(CaptureError):
         await played.close()
+
+
+async def test_a_damaged_depth_frame_does_not_end_the_playing(tmp_path: Path) -> None:
+    broken = [depth(n, n, bid="100.001") for n in range(1, UNREADABLE_MAX)]
+    frames = [*broken, *FRAMES, *broken]
+    played = Playback([capture_of(tmp_path, frames)], SPOT, time.time_ns, lockstep=True)
+    async with played:
+        while await played.step() is not None:
+            pass
+        assert played.lines == len(frames)
 
 
 async def test_waiting_ends_with_the_playback(tmp_path: Path) -> None:
