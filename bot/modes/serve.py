@@ -87,7 +87,8 @@ class Serving:
     async def run(self, told: Callable[[int], None], *, with_parent: bool) -> None:
         """Serve; `told` gets the port. Ends on SIGINT, SIGTERM, and with the parent if asked.
 
-        Raises OSError when the port cannot be had, and what broke the market.
+        Raises OSError when the port cannot be had, CaptureError for a capture that cannot be
+        read, and what broke the market.
         """
         loop = asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
@@ -96,9 +97,10 @@ class Serving:
             loop.add_reader(sys.stdin.fileno(), self._parent_spoke)
         async with self._server as server:
             told(server.port)
-            waits: set[asyncio.Task[Any]] = {asyncio.create_task(self._stopped.wait())}
-            if isinstance(server, VenueServer):
-                waits.add(asyncio.create_task(server.wait()))
+            waits: set[asyncio.Task[Any]] = {
+                asyncio.create_task(self._stopped.wait()),
+                asyncio.create_task(server.wait()),
+            }
             done, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             for task in rest:
                 task.cancel()

@@ -4,10 +4,15 @@ The pace is the capture's times `speed` and begins with the first subscription. 
 capture's own REST snapshot answers a GET depth that waits for it, and not before the
 client has read every frame that lies in front of it; a later GET is answered from a book
 that the playback keeps.
+
+A capture holds depth at one speed, and a client may ask for another: whoever subscribes to
+a depth stream that was not recorded gets the recorded one, at its own pace, under the name
+that was asked for. Only the envelope's name differs then from what was received.
 """
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,20 +21,21 @@ from aiohttp import web
 
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
-from bot.journal.capture import chunks
+from bot.journal.capture import CaptureError, chunks
 from bot.market.book import Book
 from bot.shell.venueserver import PULSES, opened, respond
 from bot.shell.venuesockets import VenueSockets
 from bot.venues.binance.marketdata import MarketData
 from bot.venues.binance.publicapi import PublicApi, Refused
 from bot.venues.binance.publictext import PublicText, Shown
-from bot.venues.binance.streams import Session
+from bot.venues.binance.streams import Session, stream_of
 from bot.venues.binance.tally import Tally
 from bot.venues.binance.text import nanoseconds
 
 CHUNK_BYTES: Final = 256 * 2**10  # read between two looks at the sockets
 NAP_S: Final = 0.005  # the longest time without looking after connections
 BATCH_MAX: Final = 256  # frames sent without letting clients have a turn
+UNREADABLE_MAX: Final = 10  # depth frames in front of the first that can be read
 SETTLE_S: Final = 1.0  # a client that has not read by then gets its snapshot anyway
 
 _STREAM: Final = b'{"stream":"'
@@ -44,7 +50,8 @@ class Playback:
     With `lockstep` nothing is sent by itself: every `step` sends the next line. `clock` is
     the wall clock in ns. `finished` is set behind the last line; sockets stay open and silent.
     Raises ValueError for a venue without a public protocol here; a capture that cannot be
-    read ends the playing with the `CaptureError` that `close` and `step` raise.
+    read further, or whose depth is another market's, ends the playing with the `CaptureError`
+    that `wait`, `close` and `step` raise.
     """
 
     def __init__(
@@ -70,6 +77,8 @@ class Playback:
         self._api = PublicApi(self._text, Tally(clock() // NS_PER_MS), self._shown)
         self._data = MarketData(instrument)
         self._book = Book()
+        self._depths: dict[str, None] = {}  # streams of depth played so far
+        self._source = ", ".join(map(str, paths))
         self._rest = _lines(paths)
         self._waiting: list[asyncio.Future[bytes]] = []  # GET depth; b"" means the kept book
         self._answering = 0
@@ -95,7 +104,12 @@ class Playback:
         return len(self._waiting)
 
     async def start(self) -> None:
-        """Listen, and play as soon as somebody subscribes. Raises OSError without the port."""
+        """Listen, and play as soon as somebody subscribes.
+
+        Raises CaptureError when not even the beginning can be read, OSError without the port.
+        """
+        first = next(self._rest)
+        self._rest = chain([first], self._rest)
         _warm(self.instrument)
         await self.sockets.start()
         if not self._lockstep:
@@ -111,6 +125,14 @@ class Playback:
         await self.sockets.close()
         if player is not None and not player.cancelled() and (error := player.exception()):
             raise error
+
+    async def wait(self) -> None:
+        """Return once the playback was closed; raises what ended the playing too early."""
+        player = self._player
+        if player is not None:
+            await asyncio.wait([player])
+            if not player.cancelled() and (error := player.exception()):
+                raise error
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -172,16 +194,40 @@ class Playback:
         if snapshot:
             await self._hand_out(frame)
         elif stream:
-            self.sockets.publish(stream.decode(), raw, frame)
+            self._publish(stream.decode(), raw, frame)
             if self._waiting and self._data.sync.synced:
                 self._release(b"")
         else:
             self.skipped += 1
 
+    def _publish(self, stream: str, raw: bytes, frame: bytes) -> None:
+        self.sockets.publish(stream, raw, frame)
+        if not self._is_depth(stream):
+            return
+        self._depths[stream] = None
+        if stream != next(iter(self._depths)):
+            return
+        for name in self.sockets.streams():
+            if name not in self._depths and self._is_depth(name):
+                self.sockets.publish(name, raw)
+
+    def _is_depth(self, name: str) -> bool:
+        """Whether a stream says what changed in the whole book, at whatever speed."""
+        stream = stream_of(self.instrument, name)
+        return stream is not None and stream.kind == "depth"
+
     def _learn(self, line: bytes) -> None:
         for tape in self._data.read(line + b"\n"):
             for i in range(tape.n):
                 self._book.learn(tape.rows, i, tape.ticks, tape.qtys)
+        self._refuse_foreign(self._data.counts())
+
+    def _refuse_foreign(self, counts: Mapping[str, int]) -> None:
+        """Raises CaptureError once it is clear that the depth is not the instrument's."""
+        unreadable = counts["unreadable_depth"] if counts["depth_updates"] == 0 else 0
+        if counts["other_dialect"] or unreadable >= UNREADABLE_MAX:
+            own = f"{self.instrument.venue} {self.instrument.symbol}"
+            raise CaptureError(f"{self._source} holds depth frames of another market than {own}")
 
     async def _hand_out(self, frame: bytes) -> None:
         """Answer those who wait for a snapshot, behind all that was sent before it."""

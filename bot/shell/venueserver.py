@@ -8,13 +8,14 @@ prices at once, depth gathered per stream and speed. Written times are wall-cloc
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, NamedTuple, Protocol, Self, cast
+from typing import Final, NamedTuple, Protocol, Self
 
 from aiohttp import web
 
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 from bot.shell.venuesockets import Pulse, SocketStats, VenueSockets
+from bot.sim.exchange import LevelSet, Printed, Private, Public
 from bot.venues.binance.board import Board
 from bot.venues.binance.publicapi import PublicApi, Refused, unknown_path
 from bot.venues.binance.publictext import PublicText, Shown
@@ -33,43 +34,13 @@ PULSES: Final = {
 }
 
 
-class Printed(Protocol):
-    """One execution, as the exchange reports it; `at` is virtual ns."""
-
-    @property
-    def at(self) -> int: ...
-    @property
-    def trade_id(self) -> int: ...
-    @property
-    def tick(self) -> int: ...
-    @property
-    def lots(self) -> int: ...
-    @property
-    def aggressor(self) -> Side: ...
-    @property
-    def taker_order(self) -> int: ...
-
-
-class LevelSet(Protocol):
-    """One change of a level, absolute lots; each has the next update id."""
-
-    @property
-    def update_id(self) -> int: ...
-    @property
-    def side(self) -> Side: ...
-    @property
-    def tick(self) -> int: ...
-    @property
-    def lots(self) -> int: ...
-
-
 class Exchange(Protocol):
     """The order book of the market; what happened in it is drained in order."""
 
     @property
     def update_id(self) -> int: ...
     def levels(self, side: Side, limit: int) -> Sequence[tuple[int, int]]: ...
-    def drain(self) -> Sequence[object]: ...  # Printed, LevelSet, and events that have an owner
+    def drain(self) -> Sequence[Public | Private]: ...
 
 
 class Flow(Protocol):
@@ -228,13 +199,11 @@ class VenueServer:
     def _take(self, wall: int, stalled: bool) -> None:
         """Take what happened from the exchange, and write the trades."""
         for event in self.market.exchange.drain():
-            # The market's events are told apart by what they have: its classes are not known here.
-            if hasattr(event, "update_id"):
-                change = cast(LevelSet, event)
-                self._board.change(change.update_id - self._id_shift, change)
-            elif not hasattr(event, "owner"):  # what has an owner is not for the public
+            if isinstance(event, LevelSet):
+                self._board.change(event.update_id - self._id_shift, event)
+            elif isinstance(event, Printed):
                 self._trades += 1
-                self._traded(cast(Printed, event), wall, stalled)
+                self._traded(event, wall, stalled)
         self._aggregated(self._tally.end_aggregate(), wall, stalled)
 
     def _traded(self, event: Printed, wall: int, stalled: bool) -> None:

@@ -4,10 +4,9 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, Side
+from bot.sim.exchange import Executed, LevelSet, Printed
 
 SPOT = Instrument(
     "binance-spot", "BTCUSDT", "BTC", "USDT", Decimal("0.01"), Decimal("0.00001"), 1, Decimal(5)
@@ -16,30 +15,6 @@ USDM = Instrument(
     "binance-usdm", "BTCUSDT", "BTC", "USDT", Decimal("0.10"), Decimal("0.001"), 1, Decimal(100)
 )
 MIDDLE = 600_000
-
-
-class Printed(msgspec.Struct, frozen=True):
-    at: int
-    trade_id: int
-    tick: int
-    lots: int
-    aggressor: Side
-    maker_order: int
-    taker_order: int
-
-
-class LevelSet(msgspec.Struct, frozen=True):
-    update_id: int
-    side: Side
-    tick: int
-    lots: int
-
-
-class Executed(msgspec.Struct, frozen=True):
-    """What the owner of an order learns; the public does not."""
-
-    owner: int
-    trade_id: int
 
 
 @dataclass
@@ -74,7 +49,10 @@ class FakeExchange:
     def trade(self, at: int, tick: int, lots: int, aggressor: Side, taker_order: int = 0) -> None:
         self.trade_id += 1
         taker = taker_order or self.trade_id
-        self.happened.append(Executed(3, self.trade_id))
+        # What the owner of an order learns; the public does not.
+        self.happened.append(
+            Executed(at, 3, 7, "owned", Side(-aggressor), self.trade_id, tick, lots, True, lots, 0)
+        )
         self.printed[self.trade_id] = Printed(at, self.trade_id, tick, lots, aggressor, 7, taker)
         self.happened.append(self.printed[self.trade_id])
 

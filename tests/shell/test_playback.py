@@ -12,7 +12,7 @@ import pytest
 from bot.domain.units import NS_PER_MS
 from bot.journal.capture import CaptureError
 from bot.shell import playback
-from bot.shell.playback import Playback, parts, received
+from bot.shell.playback import UNREADABLE_MAX, Playback, parts, received
 from tests.shell.fakemarket import SPOT, USDM
 from tests.shell.wire import Clock, client, eventually, frame, get, heard, silent
 
@@ -222,6 +222,46 @@ async def test_closing_releases_those_who_wait(tmp_path: Path) -> None:
     await eventually(lambda: asyncio.all_tasks() == {asyncio.current_task()})
 
 
+async def test_depth_of_another_speed_is_the_recorded_one_under_the_asked_name(
+    tmp_path: Path,
+) -> None:
+    played = Playback([capture_of(tmp_path, FRAMES)], SPOT, time.time_ns, lockstep=True)
+    asked = "btcusdt@depth@1000ms/btcusdt@depth5@100ms/ethusdt@depth/btcusdt@trade"
+    async with (
+        played,
+        client(played.port, f"/stream?streams={asked}") as other,
+        client(played.port, "/ws/btcusdt@depth") as bare,
+        client(played.port, BOTH) as own,
+    ):
+        await eventually(lambda: played.sockets.stats().subscriptions == 7)
+        while await played.step() is not None:
+            pass
+        sent = [text for text in FRAMES if text is not FRAMES[3]]
+        assert [await frame(own) for _ in sent] == sent
+        renamed = [text.replace(b"@depth@100ms", b"@depth@1000ms") for text in sent]
+        assert [await frame(other) for _ in sent] == renamed
+        updates = [parts(text)[1] for text in sent if b"@depth" in text]
+        assert [await frame(bare) for _ in updates] == updates
+        assert all([await silent(ws) for ws in (other, bare, own)])
+
+
+async def test_depth_recorded_at_two_speeds_is_told_apart(tmp_path: Path) -> None:
+    slow = depth(1, 9).replace(b"@depth@100ms", b"@depth@1000ms")
+    frames = [slow, depth(1, 5), depth(6, 9), slow]
+    played = Playback([capture_of(tmp_path, frames)], SPOT, time.time_ns, lockstep=True)
+    async with played:
+        await played.step()
+        await played.step()
+        names = "btcusdt@depth@100ms/btcusdt@depth@1000ms/btcusdt@depth@0ms"
+        async with client(played.port, f"/stream?streams={names}") as ws:
+            await eventually(lambda: played.sockets.stats().subscriptions == 3)
+            await played.step()
+            await played.step()
+            stood_in = slow.replace(b"@depth@1000ms", b"@depth@0ms")
+            assert [await frame(ws) for _ in range(3)] == [frames[2], slow, stood_in]
+            assert await silent(ws)
+
+
 # --- By itself -----------------------------------------------------------------------------
 
 
@@ -253,13 +293,59 @@ async def test_frames_without_a_stream_are_counted(tmp_path: Path) -> None:
 
 async def test_a_damaged_capture_ends_the_playing_and_is_told(tmp_path: Path) -> None:
     path = tmp_path / "torn.gz"
-    path.write_bytes(gzip.compress(b"%d %b\n" % (T0, trade(1)))[:-20])
+    path.write_bytes(gzip.compress(b"%d %b\n" % (T0, trade(1)) * 3_000)[:-20])
     played = Playback([path], SPOT, time.time_ns)
     await played.start()
+    waiting = asyncio.create_task(played.wait())
     async with client(played.port, BOTH):
         await asyncio.wait_for(played.finished.wait(), 10)
     with pytest.raises(CaptureError, match="ends inside"):
+        await waiting
+    with pytest.raises(CaptureError, match="ends inside"):
         await played.close()
+
+
+async def test_what_is_no_capture_is_refused_before_anybody_can_connect(tmp_path: Path) -> None:
+    for name, reason in (("missing", "does not exist"), ("text", "is not a capture")):
+        path = tmp_path / name
+        if name == "text":
+            path.write_text("# A title\n")
+        played = Playback([path], SPOT, time.time_ns)
+        with pytest.raises(CaptureError, match=reason):
+            await played.start()
+        assert played.port == 0
+
+
+@pytest.mark.parametrize("bid", ["100.00000000", "100.01000000"])  # a price of USD-M, and none
+async def test_depth_of_another_market_is_not_played(tmp_path: Path, bid: str) -> None:
+    frames = [depth(n, n, bid=bid) for n in range(1, UNREADABLE_MAX + 1)]
+    played = Playback([capture_of(tmp_path, frames)], USDM, time.time_ns, speed=1e6)
+    await played.start()
+    async with client(played.port, BOTH):
+        with pytest.raises(CaptureError, match="another market than binance-usdm BTCUSDT"):
+            await asyncio.wait_for(played.wait(), 10)
+    with pytest.raises(CaptureError):
+        await played.close()
+
+
+async def test_a_damaged_depth_frame_does_not_end_the_playing(tmp_path: Path) -> None:
+    broken = [depth(n, n, bid="100.001") for n in range(1, UNREADABLE_MAX)]
+    frames = [*broken, *FRAMES, *broken]
+    played = Playback([capture_of(tmp_path, frames)], SPOT, time.time_ns, lockstep=True)
+    async with played:
+        while await played.step() is not None:
+            pass
+        assert played.lines == len(frames)
+
+
+async def test_waiting_ends_with_the_playback(tmp_path: Path) -> None:
+    played = Playback([capture_of(tmp_path, FRAMES)], SPOT, time.time_ns)
+    await played.wait()  # not started
+    async with played:
+        waiting = asyncio.create_task(played.wait())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+    await waiting
 
 
 @pytest.mark.parametrize("instrument", [SPOT, USDM])
