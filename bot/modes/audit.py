@@ -24,8 +24,8 @@ class Difference(Exception):
 class Tapes:
     """The journal's market rows, learned frame by frame up to a given count."""
 
-    __slots__ = ("_chunks", "_codec", "_engine", "_i", "_tape", "_tapes", "_text_at", "frames",
-                 "inputs")  # fmt: skip
+    __slots__ = ("_chunks", "_codec", "_engine", "_i", "_rest", "_tape", "_tapes", "_text_at",
+                 "frames", "inputs")  # fmt: skip
 
     def __init__(self, engine: Engine, codec: MarketData, chunks: Iterator[bytes]) -> None:
         self._engine = engine
@@ -35,6 +35,7 @@ class Tapes:
         self._tape: Tape | None = None
         self._i = 0
         self._text_at = 0
+        self._rest = b""  # what the latest loss left of its chunk
         self.frames = 0
         self.inputs = 0
 
@@ -57,14 +58,13 @@ class Tapes:
     def lose(self, at: int, cause: int = LOST_RESYNC) -> None:
         """Do what the run did: lose the book, read on behind this frame."""
         tape = self._tape
-        rest = b""
         if tape is not None:
-            rest = tape.text[self._text_at :]
+            self._rest = tape.text[self._text_at :]
             self._codec.unread(tape, self._i)
         lost = self._codec.resync(at, cause)
         self._engine.learn(lost, 0)
         self._tape = None
-        self._tapes = self._codec.read(rest)
+        self._tapes = self._codec.read(self._rest)
 
     def _next_tape(self, frames: int) -> None:
         self._i = 0

@@ -53,7 +53,8 @@ OnSample = Callable[["LiveRun", View], None]
 class LiveRun:
     """Everything that one live run consists of; `go` runs it, `result` tells what it was.
 
-    `eyes` watch beside the run's own; `on_sample` is called once a second. Raises ConfigError
+    `eyes` watch beside the run's own; `on_sample` is called once a second; `limits` replace the
+    feed's, which otherwise follow from the configuration. Raises ConfigError
     for a configuration that cannot run, JournalError and RunDbError for a folder that cannot
     be written.
     """
@@ -66,6 +67,7 @@ class LiveRun:
         on_sample: OnSample | None = None,
         sample_s: float = SAMPLE_S,
         reread: tuple[Path, Callable[[], Loaded]] | None = None,
+        limits: FeedLimits | None = None,
     ) -> None:
         settings = loaded.settings
         if settings.mode != "paper":
@@ -73,7 +75,7 @@ class LiveRun:
         feed = settings.feed
         try:
             where = endpoints(settings.venue, settings.symbol, feed.world, base=feed.base_url)
-            limits = feed_limits(loaded)
+            limits = limits or feed_limits(loaded)
         except ValueError as mistake:
             raise ConfigError(f"feed: {mistake}") from mistake
         self.loaded = loaded

@@ -207,6 +207,18 @@ def test_a_lost_feed_cancels_in_the_same_batch(
     assert live.close()["ok"]
 
 
+def test_losses_without_a_frame_between_them_are_audited(
+    loaded: Loaded, frames: list[Frame], tmp_path: Path
+) -> None:
+    live = Live(loaded, tmp_path)
+    live.pump.batch(frames[:2_000], frames[1_999].recv)
+    now = frames[1_999].recv + 1
+    live.pump.batch([FeedLost(now, "cut"), FeedOpened(now, "public"), FeedLost(now, "cut")], now)
+    live.pump.batch(frames[2_000:4_000], frames[3_999].recv)
+    result = live.close()
+    assert (result["ok"], result["frames"]) == (True, 4_000)
+
+
 def test_the_prefix_names_every_order(loaded: Loaded, frames: list[Frame], tmp_path: Path) -> None:
     live = Live(loaded, tmp_path)
     live.pump.batch(frames[:4_000], frames[3_999].recv)
