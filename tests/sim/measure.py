@@ -122,7 +122,7 @@ def captured(path: Path, instrument: Instrument) -> Measured:
                 if recorder.wants_depth(h.recv):
                     bids, asks = (
                         [(tick, qty / lot) for tick, qty in book.levels(side).items()]
-                        for side in (0, 1)
+                        for side in (Side.BUY, Side.SELL)
                     )
                     recorder.depth(((Side.BUY, bids), (Side.SELL, asks)))
     return recorder.measured()
