@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from bot.modes.demo import on_exchange, start_exchange, stop_exchange  # noqa: E
 from bot.modes.run import LiveRun  # noqa: E402
 from bot.modes.settings import load  # noqa: E402
 from bot.modes.warmup import warm  # noqa: E402
+from bot.ops.logs import set_up  # noqa: E402
 
 EVERY_S: Final = 10
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -110,6 +112,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3_600)
     parser.add_argument("--speed", type=float, default=5)
     asked = parser.parse_args()
+    set_up("error", now=time.time_ns)
     with tempfile.TemporaryDirectory() as folder:
         found = uvloop.run(soak(asked.seconds, asked.speed, folder))
     sys.stdout.write(json.dumps(found, indent=1) + "\n")

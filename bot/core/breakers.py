@@ -21,6 +21,7 @@ CALM_RATIO: Final = 0.5  # MODEL 8.4: depth over baseline
 CALM_SIGMA_X: Final = 3.0  # MODEL 8.4: sigma_fast over sigma_slow
 SECOND_TRIP_NS: Final = 1_800 * NS_PER_S  # MODEL 8.4: a second one within 30 min halts
 REARMS_PER_DAY_MAX: Final = 6  # by themselves; one more halts
+DATA_REARMS_PER_DAY_MAX: Final = 48  # where nothing but the feed had gone wrong
 
 
 class Permission(msgspec.Struct, frozen=True):
@@ -67,7 +68,8 @@ class Rule(NamedTuple):
 
     It lets go once the trigger is quiet and the `gate`, if any, is open for `hold_s` at a
     stretch, not before `pause_s` after the trip; a pause doubles up to `pause_s_max`. More
-    than `trips_per_day_max` trips halt. `staged` is the re-entry of MODEL 8.4.
+    than `trips_per_day_max` trips halt. `staged` is the re-entry of MODEL 8.4. `of_data`: it
+    speaks of the feed and not of the market or of us.
     """
 
     trigger: Callable[[Facts, int], Verdict | None]
@@ -78,6 +80,7 @@ class Rule(NamedTuple):
     spread: float = 1.0
     trips_per_day_max: int | None = None
     staged: bool = False
+    of_data: bool = False
 
 
 def rules(risk: RiskParams) -> tuple[Rule, ...]:
@@ -94,8 +97,8 @@ def rules(risk: RiskParams) -> tuple[Rule, ...]:
         Rule(triggers.depth_ask, asks_back, hold_s=calm_s, spread=WIDE_FACTOR),
         Rule(triggers.depth, market_calm, hold_s=risk.reentry_hold_s, staged=True),
         Rule(triggers.spread, market_calm, hold_s=risk.reentry_hold_s, staged=True),
-        Rule(triggers.book_untrusted, hold_s=2.0),
-        Rule(triggers.stale, hold_s=3.0),
+        Rule(triggers.book_untrusted, hold_s=2.0, of_data=True),
+        Rule(triggers.stale, hold_s=3.0, of_data=True),
         Rule(triggers.gamma_withdraw, hold_s=10.0),
         Rule(triggers.latched),
     )
@@ -151,6 +154,8 @@ class Breakers:
         "_latch",
         "_paused",
         "_ramp",
+        "_data_rearms",
+        "_market_paused",
         "_rearms",
         "_rearms_by_itself",
         "_staged",
@@ -166,6 +171,8 @@ class Breakers:
         self._latch = self._breakers[-1]
         self._ramp = Ramp()
         self._rearms = DailyCount()
+        self._data_rearms = DailyCount()
+        self._market_paused = False  # by more than the feed, since quoting was last allowed
         self._staged_step_ns = round(params.reentry_stage_s * NS_PER_S)
         self._staged = False  # the way back to full size is the staged one
         self._staged_trip_at: int | None = None
@@ -211,6 +218,7 @@ class Breakers:
         self._rearms_by_itself = False
         facts.loss.restart()
         self._rearms.clear()
+        self._data_rearms.clear()
         self._staged_trip_at = None
 
     def tighten(self, params: RiskParams) -> None:
@@ -268,6 +276,7 @@ class Breakers:
         breaker.verdict = found
         breaker.cooldown.trip(now)
         if found.severity >= Severity.PAUSED:
+            self._market_paused = self._market_paused or not rule.of_data
             self.reported.append(Trip(found.severity.name, found.cause, found.evidence))
 
     def _trips_again_too_soon(self, now: int) -> bool:
@@ -281,8 +290,15 @@ class Breakers:
     def _return_to_quoting(self, now: int) -> None:
         """The last cause of a pause has let go."""
         by_itself, self._rearms_by_itself = self._rearms_by_itself, True
-        if by_itself and self._rearms.add(now) > REARMS_PER_DAY_MAX:
-            evidence = {"rearms_per_day_max": float(REARMS_PER_DAY_MAX)}
+        # A connection that is cut a few times a night is no sign of danger; cut all day, it is.
+        market, self._market_paused = self._market_paused, False
+        today, limit = (
+            (self._rearms, REARMS_PER_DAY_MAX)
+            if market
+            else (self._data_rearms, DATA_REARMS_PER_DAY_MAX)
+        )
+        if by_itself and today.add(now) > limit:
+            evidence = {"rearms_per_day_max": float(limit)}
             self._facts.latched = Verdict(Severity.HALTED, "rearms_per_day", evidence)
             self._enter(self._latch, now, self._facts.latched)
             return

@@ -25,7 +25,7 @@ from bot.domain.units import Side
 
 # Ended orders (and with them their trade ids) that late reports can still find. At ten
 # orders a second this is 109 minutes; a venue was seen to repeat a fill after 40.
-ENDED_ORDERS_MAX: Final = 65_536
+ENDED_ORDERS_MAX: Final = 8_192  # 5 MB
 
 
 class OrderState(IntEnum):

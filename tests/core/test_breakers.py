@@ -562,19 +562,43 @@ def test_a_latch_of_an_earlier_run_holds_from_the_first_decide() -> None:
 def test_the_seventh_rearm_of_a_day_halts() -> None:
     bench = Bench()
     for _ in range(6):
-        bench.run(0.5, **GAP)
-        bench.until_allowed(5.0)
-    bench.run(0.5, **GAP)
+        bench.run(0.5, **WILD)
+        bench.until_allowed(15.0)
+    bench.run(0.5, **WILD)
     assert bench.run(60.0).causes == ("rearms_per_day",)
-    assert bench.trips()[-2:] == [("PAUSED", "book_untrusted:gap"), ("HALTED", "rearms_per_day")]
+    assert bench.trips()[-2:] == [("PAUSED", "gamma_withdraw"), ("HALTED", "rearms_per_day")]
     assert len(bench.rearms()) == 6
-    bench.breakers.operator_rearm(bench.now, "new connection")
+    bench.breakers.operator_rearm(bench.now, "calm again")
     assert bench.tick().size == 0.25
     for _ in range(6):  # and these six are counted anew
+        bench.run(0.5, **WILD)
+        bench.until_allowed(15.0)
+    bench.run(0.5, **WILD)
+    assert bench.run(15.0).severity is Severity.HALTED
+
+
+def test_a_feed_may_be_lost_more_often_but_not_all_day() -> None:
+    bench = Bench()
+    for _ in range(6):
+        bench.run(0.5, **WILD)
+        bench.until_allowed(15.0)
+    for _ in range(48):
         bench.run(0.5, **GAP)
         bench.until_allowed(5.0)
     bench.run(0.5, **GAP)
-    assert bench.run(5.0).severity is Severity.HALTED
+    assert bench.run(5.0).causes == ("rearms_per_day",)
+    assert bench.trips()[-2:] == [("PAUSED", "book_untrusted:gap"), ("HALTED", "rearms_per_day")]
+
+
+def test_a_feed_lost_in_a_wild_market_counts_as_the_market() -> None:
+    bench = Bench()
+    for _ in range(6):
+        bench.run(0.5, **WILD)
+        bench.run(0.5, **GAP)
+        bench.until_allowed(15.0)
+    bench.run(0.5, **GAP)
+    bench.run(0.5, **WILD)
+    assert bench.run(15.0).causes == ("rearms_per_day",)
 
 
 def test_rearms_are_counted_per_utc_day() -> None:
