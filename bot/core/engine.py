@@ -85,6 +85,7 @@ class Engine:
         self._wrong_since: int | None = None  # a synced book that must not be quoted from
         self._resync_asked = False
         self._stopped = False
+        self._narrowed = False  # limits were tightened: resting orders may break them
         self._reservation = 0.0
         self._half_spread = 0.0
 
@@ -133,6 +134,7 @@ class Engine:
             self._filled(event, order, new_lots)
 
     def _tighten(self, risk: RiskParams) -> None:
+        self._narrowed = True
         self._params = replace(self._params, risk=risk)
         self.gate.tighten(risk)
         self.breakers.tighten(risk)
@@ -177,6 +179,8 @@ class Engine:
             self._ask_resync(now, h, decisions)
         tripped = self._stopped or any(isinstance(d, Trip) for d in decisions)
         quoting = trusted and not tripped and (permission.bids_allowed or permission.asks_allowed)
+        if self._narrowed:
+            quoting = self._narrowed = False  # what rests goes; the next decision quotes anew
         self.targets = self._quote(h, permission) if quoting else []
         if not quoting:
             self.book.wake_outside(-ANYWHERE, ANYWHERE)

@@ -112,6 +112,14 @@ class Playback:
         if player is not None and not player.cancelled() and (error := player.exception()):
             raise error
 
+    async def wait(self) -> None:
+        """Return once the playback was closed; raises what ended the playing too early."""
+        player = self._player
+        if player is not None:
+            await asyncio.wait([player])
+            if not player.cancelled() and (error := player.exception()):
+                raise error
+
     async def __aenter__(self) -> Self:
         await self.start()
         return self
