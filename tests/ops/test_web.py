@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
-from bot.core.triggers import Level
+from bot.core.triggers import Severity
 from bot.ops import web
 from bot.ops.metrics import Metrics
 from bot.ops.web import QUOTING, Readiness, Web, WebError, loopback_address, readiness
@@ -108,10 +108,10 @@ def test_an_engine_that_is_not_built_yet() -> None:
     assert not readiness(None).ready
 
 
-@pytest.mark.parametrize("level", Level)
-def test_quoting_is_allowed_below_paused(level: Level) -> None:
+@pytest.mark.parametrize("level", Severity)
+def test_quoting_is_allowed_below_paused(level: Severity) -> None:
     view = msgspec.structs.replace(VIEW, level=level.name)
-    assert readiness(view).ready == (level < Level.PAUSED) == (level.name in QUOTING)
+    assert readiness(view).ready == (level < Severity.PAUSED) == (level.name in QUOTING)
 
 
 async def test_metrics(port: int) -> None:
