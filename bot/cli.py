@@ -292,6 +292,7 @@ def demo(
     scenario: Annotated[str, typer.Option(help="calm, trend, whipsaw, cliff or stall")] = "calm",
     seed: Annotated[int, typer.Option(min=0, help="another market")] = 1,
     config: Annotated[Path | None, typer.Option(help="a YAML file instead of the demo's")] = None,
+    picture: Annotated[Path | None, typer.Option(help="SVG file for the last screen")] = None,
     sets: Sets = [],  # noqa: B006 - typer copies it
     as_json: AsJson = False,
 ) -> None:
@@ -301,7 +302,9 @@ def demo(
     settings = loaded(config or DEMO, sets)
     show = sys.stdout.isatty() and not as_json
     code, result = until_stopped(
-        lambda: run_demo(settings, scenario=scenario, seed=seed, seconds=seconds, show=show)
+        lambda: run_demo(
+            settings, scenario=scenario, seed=seed, seconds=seconds, show=show, picture=picture
+        )
     )
     out(json.dumps(result) if as_json else _for_people(result))
     raise typer.Exit(code)

@@ -39,6 +39,7 @@ from bot.shell.pump import Pump  # noqa: E402
 from bot.sim.paper import NEVER  # noqa: E402
 from bot.sim.queue import RISK_AVERSE, SLOT  # noqa: E402
 from bot.venues.binance.marketdata import MarketData  # noqa: E402
+from tests.benchlive import first_quote, wire_to_wire  # noqa: E402
 
 CONFIG: Final = ROOT / "config" / "paper-binance-usdm.yaml"
 CAPTURE: Final = ROOT.parent / "shared" / "data" / "captures" / "binance-usdm-btcusdt-20240808.gz"
@@ -53,8 +54,16 @@ AIMS: Final = {
     "tick_to_order_p99": "≤ 250",
     "replay_frames_per_s": "≥ 60,000",
     "rss_mb": "≤ 300",
+    "wire_to_decision_p50": "",
+    "start_to_first_quote_s": "≤ 10",
+    "rss_run_mb": "≤ 300",
 }
-UNITS: Final = {"replay_frames_per_s": "frames/s", "rss_mb": "MB"}  # the others: microseconds
+UNITS: Final = {
+    "replay_frames_per_s": "frames/s",
+    "rss_mb": "MB",
+    "rss_run_mb": "MB",
+    "start_to_first_quote_s": "s",
+}  # the others: microseconds
 
 NO_SLOTS: Final = np.zeros(SLOT.itemsize, np.uint8)
 
@@ -318,7 +327,11 @@ def one_round(
     assert result["decisions_sha256"] == ticks.digest, "in bulk other decisions than by frames"
     found["replay_frames_per_s"] = result["frames"] / result["wall_s"]
     found["rss_mb"] = memory_of_replay(capture)
-    return found
+    for name, times in wire_to_wire(capture).items():
+        for percent in (50, 99):
+            if times:
+                found[f"{name}_p{percent}"] = float(np.percentile(times, percent))
+    return found | first_quote()
 
 
 def figures(rounds: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:

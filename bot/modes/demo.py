@@ -8,6 +8,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from select import select
 from socket import socket
 from subprocess import PIPE, Popen, TimeoutExpired
@@ -26,11 +27,13 @@ from bot.modes.settings import Loaded
 from bot.modes.warmup import warm
 from bot.ops.logs import set_up
 from bot.ops.terminal import Terminal
+from bot.ops.terminal import picture as draw
 from bot.ops.terminal_screen import Screen, Vitals
 from bot.ops.terminal_ticker import EventTicker
 
 SERVER_S_MAX: Final = 30.0
 SERVER_STOP_S_MAX: Final = 5.0
+PICTURE: Final = (120, 36)  # columns and lines
 FRAME_S: Final = 0.25  # between two pictures
 
 
@@ -133,6 +136,7 @@ class Painter:
     def __init__(self, loaded: Loaded, console: Console, scenario: str, *, simulated: bool) -> None:
         self.ticker = EventTicker(loaded.instrument)
         self.terminal = Terminal(console)
+        self.last: Screen | None = None  # with quotes on it
         self._loaded = loaded
         self._scenario = scenario
         self._simulated = simulated
@@ -150,6 +154,8 @@ class Painter:
 
     def paint(self, live: LiveRun, view: View) -> None:
         """Draw, unless the last picture is too fresh."""
+        if view.trusted and view.orders:
+            self.last = self.screen(live, view)
         self.terminal.update(self.screen(live, view))
 
 
@@ -160,20 +166,37 @@ def on_exchange(loaded: Loaded, url: str) -> Loaded:
 
 
 def demo(
-    loaded: Loaded, *, scenario: str, seed: int, seconds: float | None, show: bool
+    loaded: Loaded,
+    *,
+    scenario: str,
+    seed: int,
+    seconds: float | None,
+    show: bool,
+    picture: Path | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Run the demo; (exit code, result). Raises DemoError and whatever `run` raises."""
+    """Run the demo; (exit code, result). Raises DemoError and whatever `run` raises.
+
+    `show` draws it on the terminal, `picture` is a file for the last screen as SVG.
+    """
     settings = loaded.settings
     flow_params(settings.venue, scenario)  # mistakes are told before anything is started
     source(loaded)
+    if picture is not None and not picture.parent.is_dir():
+        raise DemoError(f"{picture.parent} is no folder: --picture wants one that exists")
     arguments = ["--venue", settings.venue, "--symbol", settings.symbol]
     arguments += ["--scenario", scenario, "--seed", str(seed)]
+    console = Console(stderr=False, force_terminal=None if show else False)
+    painter = Painter(loaded, console, scenario, simulated=True)
     with pages_socket(loaded) as listener, ExchangeProcess(arguments) as exchange:
         warm()  # nothing compiles while quoting
         there = on_exchange(loaded, exchange.url())
-        console = Console(stderr=False, force_terminal=None if show else False)
-        painter = Painter(loaded, console, scenario, simulated=True)
-        return uvloop.run(trade(there, exchange, painter, listener, seed, seconds, show=show))
+        done = uvloop.run(trade(there, exchange, painter, listener, seed, seconds, show=show))
+    if picture is not None and painter.last is not None:
+        try:
+            picture.write_text(draw(painter.last, *PICTURE), encoding="utf-8")
+        except OSError as error:
+            raise DemoError(f"{picture} cannot be written: {error.strerror}") from error
+    return done
 
 
 async def trade(
@@ -191,7 +214,7 @@ async def trade(
         loaded,
         listener=listener,
         eyes=(painter.ticker,),
-        on_sample=painter.paint if show else None,
+        on_sample=painter.paint,
         sample_s=FRAME_S if show else SAMPLE_S,
         seed=seed,
     )

@@ -3,7 +3,9 @@
 import asyncio
 import math
 import os
+import resource
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -292,6 +294,7 @@ class LiveRun:
             "feed_drops": feed.drops,
             "snapshots": feed.snapshots,
             "dropped_frames": self.inbox.dropped,
+            "rss_mb": rss_mb(),
             "batch_us": {name: _us(self.work.quantile(q)) for name, q in QUANTILES.items()},
             "loop_lag_ms": {name: _ms(self.loop_lag.quantile(q)) for name, q in QUANTILES.items()},
         }
@@ -314,6 +317,12 @@ def _us(ns: int | None) -> float | None:
 
 def _ms(ns: int | None) -> float | None:
     return None if ns is None else ns / NS_PER_MS
+
+
+def rss_mb() -> float:
+    """Peak resident memory of this process, MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 
 
 def feed_limits(loaded: Loaded) -> FeedLimits:

@@ -1,0 +1,162 @@
+"""What `make bench` measures of a running bot: over loopback sockets, from process to process."""
+
+import argparse
+import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+from msgspec.structs import replace
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_sockets
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from bot.core.engine import Engine  # noqa: E402 - run as a script: the path comes first
+from bot.domain.decisions import Decision  # noqa: E402
+from bot.journal.capture import chunks  # noqa: E402
+from bot.modes.paperrun import PaperRun  # noqa: E402
+from bot.modes.run import feed_limits  # noqa: E402
+from bot.modes.settings import Loaded, load  # noqa: E402
+from bot.shell.clock import Clock  # noqa: E402
+from bot.shell.daemon import Daemon  # noqa: E402
+from bot.shell.feed import Feed  # noqa: E402
+from bot.shell.inbox import Inbox  # noqa: E402
+from bot.venues.binance.endpoints import endpoints  # noqa: E402
+
+CONFIG: Final = ROOT / "config" / "paper-binance-usdm.yaml"
+FRAMES: Final = 6_000
+FRAMES_PER_S: Final = 600  # faster than recorded: slower would look like a feed that ages
+FIRST_QUOTE_S_MAX: Final = 60.0
+
+clock = time.monotonic_ns  # one clock for every process of a machine
+
+
+# --- the sender's process -------------------------------------------------------------------
+
+
+async def send(capture: Path) -> None:
+    """Serve the capture's first frames at a steady beat; print when each was sent, ns."""
+    frames = [line.split(b" ", 1)[1].rstrip(b"\n") for line in first_lines(capture)]
+    sent: list[int] = []
+    done = asyncio.Event()
+
+    async def feed(socket: ServerConnection) -> None:
+        due = clock()
+        for frame in frames:
+            due += 1_000_000_000 // FRAMES_PER_S
+            await asyncio.sleep(max(0, due - clock()) / 1e9)
+            sent.append(clock())
+            await socket.send(frame, text=True)
+        await asyncio.sleep(0.5)
+        done.set()
+
+    async with serve_sockets(feed, "127.0.0.1", 0, compression=None) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        sys.stdout.write(f"{port}\n")
+        sys.stdout.flush()
+        await done.wait()
+        sys.stdout.write(json.dumps(sent) + "\n")
+        sys.stdout.flush()
+
+
+def first_lines(capture: Path) -> list[bytes]:
+    """The frames that are sent, as capture lines."""
+    return next(chunks([capture], 16 << 20)).splitlines(keepends=True)[:FRAMES]
+
+
+# --- the bot's side -------------------------------------------------------------------------
+
+
+class Stopwatch:
+    """Notes when a decision was made, by the oldest frame that its batch had learned."""
+
+    def __init__(self) -> None:
+        self.paper: PaperRun | None = None
+        self.seen = 0  # frames learned before this batch
+        self.decided_at: list[tuple[int, int, bool]] = []
+
+    def trust(self, now: int, trusted: bool) -> None:
+        """Not of interest."""
+
+    def learned(self, event: object, engine: Engine) -> None:
+        """Not of interest."""
+
+    def decided(self, now: int, decisions: Sequence[Decision], engine: Engine) -> None:
+        """A decision: note it if a frame led to it."""
+        assert self.paper is not None
+        if self.paper.pump.frames > self.seen:
+            self.decided_at.append((self.seen, clock(), bool(decisions)))
+
+    def batch_done(self, began: int, done: int) -> None:
+        """Forget the batch."""
+        assert self.paper is not None
+        self.seen = self.paper.pump.frames
+
+
+async def _receive(loaded: Loaded, port: int) -> list[tuple[int, int, bool]]:
+    watch = Stopwatch()
+    paper = watch.paper = PaperRun(loaded, eyes=(watch,), mode="paper")
+    now = Clock()
+    inbox = Inbox(now, frames_max=10_000, bytes_max=64 << 20)
+    settings = loaded.settings
+    where = endpoints(settings.venue, settings.symbol, base=f"http://127.0.0.1:{port}")
+    # The capture's depth stream has another speed in its name than the one asked for.
+    limits = replace(feed_limits(loaded), depth_frozen_ms=0)
+    feed = Feed(where, inbox, now, limits)
+    daemon = Daemon(paper.engine, paper.pump, inbox, now, lambda: None, watch.batch_done)
+    listening = asyncio.create_task(feed.run())
+    running = asyncio.create_task(daemon.run())
+    while paper.pump.frames < FRAMES:  # noqa: ASYNC110 - an event would be measured, too
+        await asyncio.sleep(0.1)
+    daemon.stop("enough")
+    await running
+    listening.cancel()
+    await asyncio.gather(listening, return_exceptions=True)
+    return watch.decided_at
+
+
+def wire_to_wire(capture: Path) -> dict[str, list[float]]:
+    """From a frame's send in another process to the decision, µs; and of those with orders."""
+    command = [sys.executable, __file__, "--send", str(capture)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sender:
+        assert sender.stdout is not None
+        port = int(sender.stdout.readline())
+        decided = uvloop.run(_receive(load(CONFIG, env={}), port))
+        sent = json.loads(sender.stdout.readline())
+    warm = FRAMES // 10
+    times = [((at - sent[i]) / 1e3, acted) for i, at, acted in decided if i >= warm]
+    return {
+        "wire_to_decision": [each for each, _ in times],
+        "wire_to_order": [each for each, acted in times if acted],
+    }
+
+
+def first_quote() -> dict[str, float]:
+    """A demo from its command to its first order, s, and what its bot's memory came to, MB."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "bot", "demo", "--seconds", "8", "--json"]
+        command += ["--set", f"run.folder={folder}", "--set", "web.port=0"]
+        began = time.time_ns()
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=ROOT,
+            timeout=FIRST_QUOTE_S_MAX,
+        )  # fmt: skip
+        result: dict[str, Any] = json.loads(done.stdout)
+        with sqlite3.connect(Path(result["run"]) / "run.db") as database:
+            (placed,) = database.execute("select min(placed_ns) from orders").fetchone()
+    return {"start_to_first_quote_s": (placed - began) / 1e9, "rss_run_mb": result["rss_mb"]}
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--send", type=Path, required=True)
+    asyncio.run(send(arguments.parse_args().send))
