@@ -85,11 +85,13 @@ def until_stopped(work: Callable[[], Result]) -> Result:
     from bot.ops.rundb import RunDbError
     from bot.ops.web import WebError
 
-    signal.signal(signal.SIGTERM, _stopped_early)
+    before = signal.signal(signal.SIGTERM, _stopped_early)
     try:
         return work()
     except (ConfigError, DemoError, JournalError, RunDbError, ServeError, WebError) as mistake:
         refuse(str(mistake))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _stopped_early(*_: object) -> NoReturn:

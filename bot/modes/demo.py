@@ -230,6 +230,7 @@ async def trade(
         level = loaded.settings.run.log_level
         logs = set_up(level, now=live.clock.now, stream=file, console=False)
         try:
+            live.log.info("exchange_started", pid=exchange.pid, url=loaded.settings.feed.base_url)
             loop.add_reader(exchange, exchange_ended)
             if show:
                 painter.terminal.start()
