@@ -60,9 +60,7 @@ def test_every_kind_of_event_is_told_here() -> None:
 
 
 @pytest.mark.parametrize(("event", "head", "fields"), EVENTS, ids=lambda one: type(one).__name__)
-def test_an_event_is_one_line(
-    event: Any, head: tuple[str, str], fields: dict[str, object]
-) -> None:
+def test_an_event_is_one_line(event: Any, head: tuple[str, str], fields: dict[str, object]) -> None:
     with capture_logs() as lines:
         journalist().learned(event)
     (line,) = lines

@@ -18,9 +18,12 @@ async def test_signals_are_told_and_then_do_what_they_did_before() -> None:
     assert [signal.getsignal(name) for name in STOPS] == before
 
 
+def handler(name: signal.Signals) -> object:
+    return signal.getsignal(name)
+
+
 async def test_also_after_a_failure() -> None:
     before = [signal.getsignal(name) for name in STOPS]
-    with pytest.raises(RuntimeError), stop_signals(print):
-        assert [signal.getsignal(name) for name in STOPS] != before
-        raise RuntimeError
+    with pytest.raises(ZeroDivisionError), stop_signals(print):
+        1 / len([name for name, old in zip(STOPS, before, strict=True) if old is handler(name)])
     assert [signal.getsignal(name) for name in STOPS] == before
