@@ -50,7 +50,8 @@ def test_a_run_with_its_journal(loaded: Loaded, tmp_path: Path) -> None:
 
 def test_eyes_watch_beside_the_summary(loaded: Loaded) -> None:
     class Eye:
-        trusted: list[bool] = []
+        def __init__(self) -> None:
+            self.trusted: list[bool] = []
 
         def trust(self, now: int, trusted: bool) -> None:
             self.trusted.append(trusted)
@@ -61,9 +62,10 @@ def test_eyes_watch_beside_the_summary(loaded: Loaded) -> None:
         def decided(self, now: int, decisions: object, engine: object) -> None:
             pass
 
-    run = PaperRun(loaded, eyes=(Eye(),))
+    eye = Eye()
+    run = PaperRun(loaded, eyes=(eye,))
     run.feed_all([TEXT])
-    assert Eye.trusted == [True]
+    assert eye.trusted == [True]
     assert run.summary.first_trusted_ns is not None
 
 
@@ -76,9 +78,10 @@ def test_a_log_that_cannot_be_closed_leaves_no_open_segment(
     def full(self: LogWriter) -> None:
         raise JournalError("no space left")
 
-    with monkeypatch.context() as patch, pytest.raises(JournalError, match="no space"):
+    with monkeypatch.context() as patch:
         patch.setattr(LogWriter, "close", full)
-        run.close("end")
+        with pytest.raises(JournalError, match="no space"):
+            run.close("end")
     assert run.segments is not None
     assert "closed=True" in repr(run.segments)
     run._log.close()  # type: ignore[union-attr]
