@@ -154,7 +154,6 @@ def test_the_exchange_ends_with_a_killed_bot_and_a_warming_bot_with_sigterm(
     [
         (["--scenario", "storm"], "--scenario storm is not known: give calm, "),
         (["--set", "mode=testnet"], "mode is testnet"),
-        (["--set", "venue=binance-coinm", "--set", "symbol=BTCUSD_PERP"], "no simulated market"),
         (["--set", "web.host=0.0.0.0"], "web.host: '0.0.0.0' is not a loopback address"),
         (["--config", "none.yaml"], "none.yaml"),
         (["--picture", "none/x.svg"], "none is no folder"),
