@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -29,6 +31,15 @@ DEMO = Path(__file__).resolve().parents[1] / "config" / "demo.yaml"
 
 Result = TypeVar("Result")
 
+
+def finite(value: float | None) -> float | None:
+    """A number of an option; `nan` passes every bound."""
+    if value is not None and not isfinite(value):
+        raise typer.BadParameter(f"{value} is no number to count with")
+    return value
+
+
+Seconds = Annotated[float | None, typer.Option(min=0.0, callback=finite, help="stop after so long")]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="a YAML file")]
 Sets = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override one key")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
@@ -62,18 +73,29 @@ def reread(path: Path, sets: Sequence[str]) -> "Loaded":
     return load(path, env=os.environ, sets=sets)
 
 
-def user_errors(work: Callable[[], Result]) -> Result:
-    """The result of `work`; a user's mistake becomes one sentence and exit 2."""
+def until_stopped(work: Callable[[], Result]) -> Result:
+    """The result of `work`, which runs until SIGTERM: exit 0, also before it has begun.
+
+    A user's mistake becomes one sentence and exit 2.
+    """
     from bot.journal.capture import JournalError
     from bot.modes.demo import DemoError
+    from bot.modes.serve import ServeError
     from bot.modes.settings import ConfigError
     from bot.ops.rundb import RunDbError
     from bot.ops.web import WebError
 
+    before = signal.signal(signal.SIGTERM, _stopped_early)
     try:
         return work()
-    except (ConfigError, DemoError, JournalError, RunDbError, WebError, ValueError) as mistake:
+    except (ConfigError, DemoError, JournalError, RunDbError, ServeError, WebError) as mistake:
         refuse(str(mistake))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stopped_early(*_: object) -> NoReturn:
+    sys.exit(0)
 
 
 @config_app.command("check")
@@ -247,7 +269,7 @@ def _short(value: object) -> str:
 @app.command()
 def run(
     config: ConfigPath,
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="stop after so long")] = None,
+    seconds: Seconds = None,
     sets: Sets = [],  # noqa: B006 - typer copies it
     as_json: AsJson = False,
 ) -> None:
@@ -259,7 +281,7 @@ def run(
     settings = loaded(config, sets)
     logs = set_up(settings.settings.run.log_level, now=Clock().now)
     try:
-        code, result = user_errors(
+        code, result = until_stopped(
             lambda: run_live(settings, config, lambda: reread(config, sets), seconds)
         )
     finally:
@@ -284,7 +306,7 @@ def record(
     settings = loaded(config, sets)
     logs = set_up(settings.settings.run.log_level, now=Clock().now)
     try:
-        code, result = user_errors(lambda: run_recording(settings, to, seconds))
+        code, result = until_stopped(lambda: run_recording(settings, to, seconds))
     finally:
         logs.close()
     out(json.dumps(result) if as_json else _for_people(result))
@@ -293,7 +315,7 @@ def record(
 
 @app.command()
 def demo(
-    seconds: Annotated[float | None, typer.Option(min=0.0, help="stop after so long")] = None,
+    seconds: Seconds = None,
     scenario: Annotated[str, typer.Option(help="calm, trend, whipsaw, cliff or stall")] = "calm",
     seed: Annotated[int, typer.Option(min=0, help="another market")] = 1,
     config: Annotated[Path | None, typer.Option(help="a YAML file instead of the demo's")] = None,
@@ -306,7 +328,7 @@ def demo(
 
     settings = loaded(config or DEMO, sets)
     show = sys.stdout.isatty() and not as_json
-    code, result = user_errors(
+    code, result = until_stopped(
         lambda: run_demo(
             settings, scenario=scenario, seed=seed, seconds=seconds, show=show, picture=picture
         )
@@ -324,7 +346,9 @@ def serve(
     scenario: Annotated[str, typer.Option(help="calm, trend, whipsaw, cliff or stall")] = "calm",
     seed: Annotated[int, typer.Option(min=0, help="another market")] = 1,
     capture: Annotated[list[Path] | None, typer.Option(help="play recorded data instead")] = None,
-    speed: Annotated[float, typer.Option(min=0.01, max=100.0, help="of the market's time")] = 1.0,
+    speed: Annotated[
+        float, typer.Option(min=0.01, max=100.0, callback=finite, help="of the market's time")
+    ] = 1.0,
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -336,26 +360,28 @@ def serve(
 
     settings = loaded(None, list(_as_sets(venue, symbol, None, None)))
 
+    try:
+        address = loopback_address(host)
+    except ValueError:
+        refuse(f"--host {host} is not loopback: give 127.0.0.1, ::1 or localhost")
+
     def told(bound: int) -> None:
-        url = f"http://{host}:{bound}"
+        url = f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
         note = {"url": url, "venue": venue, "symbol": symbol}
         out(json.dumps(note) if as_json else f"serving {venue} {symbol} on {url}")
         sys.stdout.flush()
 
-    def work() -> None:
-        loopback_address(host)
+    def work() -> bool:
         clock = Clock()
-        where: dict[str, Any] = {"host": host, "port": port, "speed": speed}
+        where: dict[str, Any] = {"host": address, "port": port, "speed": speed}
         if capture:
             server: Any = new_playback(settings.instrument, clock, capture, **where)
         else:
             server = new_server(settings.instrument, clock, scenario=scenario, seed=seed, **where)
-        try:
-            run_server(server, told, with_parent=with_parent)
-        except OSError as error:
-            refuse(f"{host}:{port} cannot be served: {error.strerror}")
+        return run_server(server, told, with_parent=with_parent)
 
-    user_errors(work)
+    if until_stopped(work):
+        raise typer.Exit(130)
 
 
 @app.command()

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from bot.domain.view import View  # noqa: E402 - run as a script: the path comes first
-from bot.modes.demo import on_exchange, start_exchange, stop_exchange  # noqa: E402
-from bot.modes.run import LiveRun  # noqa: E402
+from bot.modes.demo import ExchangeProcess, on_exchange  # noqa: E402
+from bot.modes.run import LiveRun, pages_socket  # noqa: E402
 from bot.modes.settings import load  # noqa: E402
 from bot.modes.warmup import warm  # noqa: E402
 from bot.ops.logs import set_up  # noqa: E402
@@ -74,19 +74,20 @@ class Soak:
         }
 
 
-async def soak(seconds: float, speed: float, folder: str) -> dict[str, Any]:
+def soak(seconds: float, speed: float, folder: str) -> dict[str, Any]:
     """The run; its result with the slopes."""
     sets = [f"run.folder={folder}", "web.port=0", "run.log_level=error"]
     loaded = load(ROOT / "config" / "demo.yaml", env={}, sets=sets)
-    warm()
-    process, url = await start_exchange(["--speed", str(speed)])
     readings = Soak()
-    try:
-        live = LiveRun(on_exchange(loaded, url), on_sample=readings.sample)
-        code = await live.go(seconds)
-    finally:
-        await stop_exchange(process)
-    result = live.result()
+    with pages_socket(loaded) as listener, ExchangeProcess(["--speed", str(speed)]) as exchange:
+        warm()
+        there = on_exchange(loaded, exchange.url())
+
+        async def trade() -> tuple[int, dict[str, Any]]:
+            live = LiveRun(there, listener=listener, on_sample=readings.sample)
+            return await live.go(seconds), live.result()
+
+        code, result = uvloop.run(trade())
     first, last = readings.samples[len(readings.samples) // 5], readings.samples[-1]
     return {
         "exit": code,
@@ -114,7 +115,7 @@ def main() -> None:
     asked = parser.parse_args()
     set_up("error", now=time.time_ns)
     with tempfile.TemporaryDirectory() as folder:
-        found = uvloop.run(soak(asked.seconds, asked.speed, folder))
+        found = soak(asked.seconds, asked.speed, folder)
     sys.stdout.write(json.dumps(found, indent=1) + "\n")
 
 

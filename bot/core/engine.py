@@ -35,6 +35,7 @@ from bot.domain.events import (
     Filled,
     LimitsTightened,
     OrderOpened,
+    OutcomeLost,
     QuotingStopped,
     Rearmed,
 )
@@ -85,6 +86,8 @@ class Engine:
         self._wrong_since: int | None = None  # a synced book that must not be quoted from
         self._resync_asked = False
         self._stopped = False
+        self._sweep = False  # stopped, and an order may rest that nobody answers for
+        self._narrowed = False  # limits were tightened: resting orders may break them
         self._reservation = 0.0
         self._half_spread = 0.0
 
@@ -120,12 +123,14 @@ class Engine:
             self.breakers.operator_rearm(self._now, event.reason)
             return
         if isinstance(event, QuotingStopped):
-            self._stopped = True
+            self._stopped = self._sweep = True
             return
         if isinstance(event, LimitsTightened):
             self._tighten(event.risk)
             return
         order, new_lots = self.orders.apply(event)
+        if isinstance(event, OutcomeLost):
+            self._sweep = self._stopped
         if isinstance(event, OrderOpened) and order.opened_at == 0:
             order.opened_at = event.at
             order.ahead = self.book.quantity(order.side, order.tick)
@@ -133,6 +138,7 @@ class Engine:
             self._filled(event, order, new_lots)
 
     def _tighten(self, risk: RiskParams) -> None:
+        self._narrowed = True
         self._params = replace(self._params, risk=risk)
         self.gate.tighten(risk)
         self.breakers.tighten(risk)
@@ -175,18 +181,22 @@ class Engine:
         decisions: list[Decision] = list(self.breakers.reported)
         if not trusted:
             self._ask_resync(now, h, decisions)
-        tripped = self._stopped or any(isinstance(d, Trip) for d in decisions)
-        quoting = trusted and not tripped and (permission.bids_allowed or permission.asks_allowed)
+        tripped = any(isinstance(d, Trip) for d in decisions)
+        allowed = permission.bids_allowed or permission.asks_allowed
+        quoting = trusted and allowed and not tripped and not self._stopped
+        if self._narrowed:
+            quoting = self._narrowed = False  # what rests goes; the next decision quotes anew
         self.targets = self._quote(h, permission) if quoting else []
         if not quoting:
             self.book.wake_outside(-ANYWHERE, ANYWHERE)
-        if tripped:
+        if tripped or self._sweep:
             self._sweep_unknown(now, decisions)
+            self._sweep = False
         self._move_orders(now, h, decisions)
         return decisions
 
     def _sweep_unknown(self, now: int, decisions: list[Decision]) -> None:
-        """A trip also cancels what may or may not rest at the venue (RISK 3)."""
+        """A trip or a stop also cancels what may or may not rest at the venue (RISK 3)."""
         for side in (Side.BUY, Side.SELL):
             for order in self.orders.working(side):
                 if order.state is OrderState.UNKNOWN:

@@ -72,7 +72,10 @@ class QuotingStopped(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class LimitsTightened(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """Some risk limits became tighter while running; `risk` holds all that are in force."""
+    """Some risk limits became tighter while running; `risk` holds all that are in force.
+
+    Resting orders are cancelled: they were placed under the old ones.
+    """
 
     at: int
     risk: RiskParams

@@ -94,8 +94,10 @@ class SegmentWriter:
             self._submit()
 
     def pass_on(self) -> None:
-        """End the frame without waiting for it: a crash loses nothing from before this call
-        once the thread has written it."""
+        """End the frame and let the thread write it; blocks only while the queue is full.
+
+        Once it is written, a crash loses nothing from before this call.
+        """
         assert not self._closed
         self._submit()
 
@@ -164,19 +166,26 @@ class SegmentWriter:
 
 
 def retire(folder: Path, before_ns: int) -> list[Path]:
-    """Delete segments last written before `before_ns`, never the newest; returns the deleted.
+    """Delete the oldest segments, as far as they were last written before `before_ns`.
 
-    Raises `JournalError` when one cannot be deleted.
+    The newest always stays, and no gap is left between two. Returns the deleted ones; raises
+    `JournalError` when one cannot be deleted.
     """
     gone = []
     for path in list(_segments(folder, STEM).values())[:-1]:
         try:
-            if path.stat().st_mtime_ns < before_ns:
-                path.unlink()
-                gone.append(path)
+            if path.stat().st_mtime_ns >= before_ns:
+                break
+            path.unlink()
+            gone.append(path)
         except OSError as error:
             raise JournalError(f"{path} cannot be deleted: {error.strerror}") from error
     return gone
+
+
+def begins_at_start(folder: Path) -> bool:
+    """Whether no segment was retired."""
+    return next(iter(_segments(folder, STEM)), 1) == 1
 
 
 def read_segments(folder: Path, stem: str = STEM) -> Iterator[bytes]:

@@ -12,7 +12,7 @@ from bot.domain.tape import LOST_RESYNC, Tape
 from bot.journal.capture import JournalError
 from bot.journal.log import Closed, Decided, Header, Learned, Record, read_log
 from bot.journal.run import Run, open_run
-from bot.journal.segments import read_segments
+from bot.journal.segments import begins_at_start, read_segments
 from bot.shell.pump import lost_cause
 from bot.venues.binance.marketdata import MarketData
 
@@ -132,7 +132,13 @@ class Auditor:
 
 def audit(path: Path) -> dict[str, Any]:
     """Audit a run folder. Raises JournalError for a damaged journal."""
-    auditor = Auditor(open_run(path))
+    run = open_run(path)
+    if not begins_at_start(run.journal):
+        raise JournalError(
+            f"{run.journal} holds the first market data no longer (run.market_days): "
+            "a run can only be audited from its start"
+        )
+    auditor = Auditor(run)
     difference = None
     try:
         auditor.run()

@@ -7,17 +7,22 @@ process does, however it ends: it watches the pipe that is its standard input.
 import asyncio
 import json
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from select import select
+from socket import socket
+from subprocess import PIPE, Popen, TimeoutExpired
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import Any, Final, Self
 
 import uvloop
 from msgspec.structs import replace
 from rich.console import Console
 
 from bot.domain.view import View
-from bot.modes.run import EXIT_BROKEN, LiveRun
+from bot.modes.run import EXIT_BROKEN, SAMPLE_S, LiveRun, pages_socket, source
+from bot.modes.serve import flow_params
 from bot.modes.settings import Loaded
 from bot.modes.warmup import warm
 from bot.ops.logs import set_up
@@ -25,7 +30,6 @@ from bot.ops.terminal import Terminal
 from bot.ops.terminal import picture as draw
 from bot.ops.terminal_screen import Screen, Vitals
 from bot.ops.terminal_ticker import EventTicker
-from bot.shell.clock import Clock
 
 SERVER_S_MAX: Final = 30.0
 SERVER_STOP_S_MAX: Final = 5.0
@@ -37,34 +41,65 @@ class DemoError(Exception):
     """The demo cannot run; one sentence says why."""
 
 
-async def start_exchange(arguments: Sequence[str]) -> tuple[Process, str]:
-    """Start `mmbot serve`; returns the process and its URL. Raises DemoError."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bot", "serve", "--with-parent", "--json", *arguments,
-        stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(SERVER_S_MAX):
-            line = await process.stdout.readline()
-    except TimeoutError:
-        line = b""
-    if not line:
-        await stop_exchange(process)
-        raise DemoError("the simulated exchange did not start: try `mmbot serve` by itself")
-    return process, str(json.loads(line)["url"])
+class ExchangeProcess:
+    """`mmbot serve` in a process of its own, for as long as the context holds."""
 
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._complaints = TemporaryFile()  # noqa: SIM115 - closed by __exit__
+        self._process = Popen(  # noqa: S603 - this program itself, without a shell
+            [sys.executable, "-m", "bot", "serve", "--with-parent", "--json", *arguments],
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=self._complaints,
+            start_new_session=True,  # a Ctrl-C is for the bot, whose orders go first
+        )
 
-async def stop_exchange(process: Process) -> None:
-    """End it by closing its standard input, by force when that does not help."""
-    if process.stdin is not None:
-        process.stdin.close()
-    try:
-        async with asyncio.timeout(SERVER_STOP_S_MAX):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def url(self) -> str:
+        """Wait until it serves. Raises DemoError when it does not."""
+        assert self._process.stdout is not None
+        ready, _, _ = select([self._process.stdout], [], [], SERVER_S_MAX)
+        line = self._process.stdout.readline() if ready else b""
+        if not line:
+            raise DemoError(f"the simulated exchange did not start: {self.last_words()}")
+        return str(json.loads(line)["url"])
+
+    def fileno(self) -> int:
+        """Readable once the process has ended."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def last_words(self) -> str:
+        """The last line on its stderr."""
+        self._complaints.seek(0)
+        lines = self._complaints.read().decode("utf-8", "replace").splitlines()
+        return lines[-1] if lines else f"it said nothing for {SERVER_S_MAX:g} s"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End it by closing its standard input, by force when that does not help."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(SERVER_STOP_S_MAX)
+        except TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        finally:
+            self._process.stdout.close()
+            self._complaints.close()
 
 
 def vitals(live: LiveRun, view: View, label: str, scenario: str, *, simulated: bool) -> Vitals:
@@ -139,52 +174,69 @@ def demo(
     show: bool,
     picture: Path | None = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Run the demo; (exit code, result). Raises DemoError and whatever a run raises.
+    """Run the demo; (exit code, result). Raises DemoError and whatever `run` raises.
 
     `show` draws it on the terminal, `picture` is a file for the last screen as SVG.
     """
+    settings = loaded.settings
+    flow_params(settings.venue, scenario)  # mistakes are told before anything is started
+    source(loaded)
+    if picture is not None and not picture.parent.is_dir():
+        raise DemoError(f"{picture.parent} is no folder: --picture wants one that exists")
+    arguments = ["--venue", settings.venue, "--symbol", settings.symbol]
+    arguments += ["--scenario", scenario, "--seed", str(seed)]
     console = Console(stderr=False, force_terminal=None if show else False)
     painter = Painter(loaded, console, scenario, simulated=True)
-
-    async def main() -> tuple[int, dict[str, Any]]:
-        arguments = ["--venue", loaded.settings.venue, "--symbol", loaded.settings.symbol]
-        arguments += ["--scenario", scenario, "--seed", str(seed)]
-        starting = asyncio.create_task(start_exchange(arguments))
-        await asyncio.sleep(0)
-        await asyncio.to_thread(warm)  # nothing compiles while quoting
-        process, url = await starting
-        try:
-            return await trade(on_exchange(loaded, url), painter, seconds, show)
-        finally:
-            await stop_exchange(process)
-
-    done = uvloop.run(main())
+    with pages_socket(loaded) as listener, ExchangeProcess(arguments) as exchange:
+        warm()  # nothing compiles while quoting
+        there = on_exchange(loaded, exchange.url())
+        done = uvloop.run(trade(there, exchange, painter, listener, seed, seconds, show=show))
     if picture is not None and painter.last is not None:
-        picture.write_text(draw(painter.last, *PICTURE), encoding="utf-8")
+        try:
+            picture.write_text(draw(painter.last, *PICTURE), encoding="utf-8")
+        except OSError as error:
+            raise DemoError(f"{picture} cannot be written: {error.strerror}") from error
     return done
 
 
 async def trade(
-    loaded: Loaded, painter: Painter, seconds: float | None, show: bool
+    loaded: Loaded,
+    exchange: ExchangeProcess,
+    painter: Painter,
+    listener: socket | None,
+    seed: int,
+    seconds: float | None,
+    *,
+    show: bool,
 ) -> tuple[int, dict[str, Any]]:
-    """The bot's half of the demo, its log in the run's folder."""
+    """The bot's half of the demo, its log in the run's folder; ends if the exchange does."""
     live = LiveRun(
         loaded,
+        listener=listener,
         eyes=(painter.ticker,),
         on_sample=painter.paint,
-        sample_s=FRAME_S if show else 1.0,
+        sample_s=FRAME_S if show else SAMPLE_S,
+        seed=seed,
     )
-    clock = Clock()
-    path = Path(live.folder.path) / "bot.log"
+    loop = asyncio.get_running_loop()
+
+    def exchange_ended() -> None:
+        loop.remove_reader(exchange)
+        live.log.error("exchange_ended", last_words=exchange.last_words())
+        live.stop("the simulated exchange has ended", EXIT_BROKEN)
+
+    path = live.folder.path / "bot.log"
     with path.open("w", encoding="utf-8") as file:
-        logs = set_up(loaded.settings.run.log_level, now=clock.now, stream=file, console=False)
+        level = loaded.settings.run.log_level
+        logs = set_up(level, now=live.clock.now, stream=file, console=False)
         try:
+            live.log.info("exchange_started", pid=exchange.pid, url=loaded.settings.feed.base_url)
+            loop.add_reader(exchange, exchange_ended)
             if show:
                 painter.terminal.start()
             code = await live.go(seconds)
         finally:
+            loop.remove_reader(exchange)
             painter.terminal.stop()
             logs.close()
-    result = live.result()
-    assert code != EXIT_BROKEN or result["reason"], "a broken run says why"
-    return code, result
+    return code, live.result()

@@ -74,6 +74,7 @@ class PaperRun:
         mode: str = "replay",
         started_at: int = 0,
         prefix: str = PREFIX,
+        seed: int = 0,
         eyes: Sequence[Eye[Engine]] = (),
     ) -> None:
         self.loaded = loaded
@@ -88,7 +89,7 @@ class PaperRun:
         if run is not None:
             self.segments = SegmentWriter(run.journal)
             self._log = LogWriter(run.log)
-            self._log.append(self._header(mode, started_at, prefix))
+            self._log.append(self._header(mode, started_at, prefix, seed))
             self._log.flush()  # a crash at any byte leaves a run that can be read
         self.pump = Pump(
             self.engine,
@@ -102,12 +103,12 @@ class PaperRun:
         )
         self.wall_s = 0.0
 
-    def _header(self, mode: str, started_at: int, prefix: str) -> Header:
+    def _header(self, mode: str, started_at: int, prefix: str, seed: int) -> Header:
         return Header(
             bot_version=__version__,
             mode=mode,
             started_at=started_at,
-            seed=0,
+            seed=seed,
             config_digest=self.loaded.digest,
             instrument=self.loaded.instrument,
             fees=self.loaded.fees,
@@ -133,11 +134,13 @@ class PaperRun:
         now = self.pump.now
         self.summary.finish(now, self.engine)
         self.engine.markouts.finish(float(self.engine.mark()))
-        if self._log is not None:
-            self._log.append(Closed(self.pump.frames, now, reason))
-            self._log.close()
-        if self.segments is not None:
-            self.segments.close()
+        try:
+            if self._log is not None:
+                self._log.append(Closed(self.pump.frames, now, reason))
+                self._log.close()
+        finally:
+            if self.segments is not None:
+                self.segments.close()
 
     def result(self) -> dict[str, Any]:
         """What `--json` prints; programs rely on its keys. Money as exact decimal text."""
@@ -176,7 +179,7 @@ class PaperRun:
         }
 
 
-def new_run(loaded: Loaded, root: Path, started_at: int, mode: str) -> Run:
+def new_run(loaded: Loaded, root: Path, started_at: int, mode: str, seed: int = 0) -> Run:
     """A new run folder named by its start (ns since the epoch), with its manifest."""
     run = Run.create(root, run_name(started_at, loaded.instrument.venue, loaded.instrument.symbol))
     run.write_manifest(
@@ -186,7 +189,7 @@ def new_run(loaded: Loaded, root: Path, started_at: int, mode: str) -> Run:
             "config": msgspec.to_builtins(loaded.params),
             "config_sha256": loaded.digest,
             "instrument": msgspec.to_builtins(loaded.instrument),
-            "seed": 0,
+            "seed": seed,
         }
     )
     return run

@@ -5,9 +5,10 @@ log. The directory is watched and not the file: where a ConfigMap is mounted, a 
 directory is swapped and the file itself never changes.
 """
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 from msgspec.structs import replace
@@ -15,23 +16,30 @@ from watchfiles import awatch
 
 from bot.domain.events import LimitsTightened
 from bot.domain.params import RiskParams
-from bot.modes.settings import ConfigError, Loaded
+from bot.modes.relations import value_of
+from bot.modes.settings import LEAVES, ConfigError, Loaded
 from bot.shell.clock import Clock
 from bot.shell.inbox import Inbox
 
 DEBOUNCE_MS: Final = 200
 
-# Limits of which a lower value is the tighter one, and their field of RiskParams.
+# Limits of which a lower value is the tighter one, and their field of RiskParams. Each is read
+# anew at every decision. Where one must stay below another, both are here: the least values
+# of configurations that hold make one that holds.
 LOWER_IS_TIGHTER: Final = {
     "loss_budget": "loss_budget",
     "max_position_qty": "max_position_lots",
     "max_order_qty": "max_order_lots",
+    "max_open_orders_per_side": "max_open_orders_per_side",
     "collar_bps": "collar_bps",
     "loss_1m_fraction": "loss_1m_fraction",
     "loss_5m_fraction": "loss_5m_fraction",
     "loss_1h_fraction": "loss_1h_fraction",
     "loss_day_fraction": "loss_day_fraction",
+    "fill_speed_fraction_1s": "fill_speed_fraction_1s",
+    "fill_speed_fraction_5s": "fill_speed_fraction_5s",
     "inventory_one_sided": "inventory_one_sided",
+    "inventory_rearm": "inventory_rearm",
     "inventory_halt": "inventory_halt",
     "silence_ms": "silence_ms",
     "silence_all_ms": "silence_all_ms",
@@ -43,33 +51,33 @@ class Change(NamedTuple):
     """What a changed configuration means for a run: limits in force, and keys by kind."""
 
     risk: RiskParams
-    tightened: dict[str, tuple[Any, Any]]
-    waiting: dict[str, tuple[Any, Any]]  # for the next start
+    tightened: dict[str, tuple[str, str]]
+    waiting: dict[str, tuple[str, str]]  # for the next start
 
 
 def change(running: Loaded, in_force: RiskParams, new: Loaded) -> Change:
-    """Compare a new configuration with the one that the run was started with."""
+    """Compare a new configuration with the limits in force and the one the run began with.
+
+    Nothing is tightened by a configuration of another instrument: its lots are others.
+    """
     risk = in_force
-    tightened: dict[str, tuple[Any, Any]] = {}
-    waiting: dict[str, tuple[Any, Any]] = {}
-    before = running.settings.model_dump()
-    after = new.settings.model_dump()
-    for section, values in after.items():
-        if not isinstance(values, dict):
-            if values != before[section]:
-                waiting[section] = (before[section], values)
+    tightened: dict[str, tuple[str, str]] = {}
+    waiting: dict[str, tuple[str, str]] = {}
+    same = new.instrument == running.instrument
+    for key in LEAVES:
+        field = LOWER_IS_TIGHTER.get(key.removeprefix("risk.")) if same else None
+        if field is None:
+            before, after = value_of(running.settings, key), value_of(new.settings, key)
+            if before != after:
+                waiting[key] = (str(before), str(after))
             continue
-        for key, value in values.items():
-            field = LOWER_IS_TIGHTER.get(key) if section == "risk" else None
-            if field is not None:
-                old, wanted = getattr(risk, field), getattr(new.params.risk, field)
-                if wanted < old:
-                    risk = replace(risk, **{field: wanted})
-                    tightened[f"risk.{key}"] = (old, wanted)
-                elif wanted > old:
-                    waiting[f"risk.{key}"] = (old, wanted)
-            elif value != before[section][key]:
-                waiting[f"{section}.{key}"] = (before[section][key], value)
+        old, wanted = getattr(in_force, field), getattr(new.params.risk, field)
+        unit = running.instrument.lot if field.endswith("_lots") else 1
+        if wanted < old:
+            risk = replace(risk, **{field: wanted})
+            tightened[key] = (str(old * unit), str(wanted * unit))
+        elif wanted > old:
+            waiting[key] = (str(old * unit), str(wanted * unit))
     return Change(risk, tightened, waiting)
 
 
@@ -95,20 +103,27 @@ class Reload:
         self._clock = clock
         self._reread = reread
         self._digest = running.digest
+        self._refused = ""  # what was said last, so as to say it once
         self._log = structlog.get_logger()
 
     async def watch(self) -> None:
-        """Look at every change of the file's directory until cancelled."""
-        async for _ in awatch(self._path.absolute().parent, step=50, debounce=DEBOUNCE_MS):
-            self.look()
+        """Look at once, and at every change of the file's directory until cancelled."""
+        await self.look()  # it may have changed since the start read it
+        folder = self._path.absolute().parent
+        async for _ in awatch(folder, debounce=DEBOUNCE_MS, recursive=False):
+            await self.look()
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Read the file once more and take from it what may be taken."""
         try:
-            new = self._reread()
+            # Some 20 ms of parsing: not on the event loop.
+            new = await asyncio.to_thread(self._reread)
         except ConfigError as mistake:
-            self._log.error("config_refused", mistake=str(mistake), kept="the one in force")
+            if str(mistake) != self._refused:
+                self._log.error("config_refused", mistake=str(mistake), kept="the one in force")
+            self._refused = str(mistake)
             return
+        self._refused = ""
         if new.digest == self._digest:
             return
         self._digest = new.digest
@@ -119,7 +134,7 @@ class Reload:
         self._log.warning(
             "config_changed",
             tightened={key: list(pair) for key, pair in found.tightened.items()},
-            waiting_for_restart={key: list(map(str, pair)) for key, pair in found.waiting.items()},
+            waiting_for_restart={key: list(pair) for key, pair in found.waiting.items()},
         )
 
     def __repr__(self) -> str:

@@ -6,8 +6,10 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from socket import socket
 from typing import Any, Final
 
 import structlog
@@ -26,18 +28,21 @@ from bot.ops.eyes import Eye
 from bot.ops.journalist import Journalist
 from bot.ops.metrics import Metrics
 from bot.ops.rundb import RunDb, RunDbError
-from bot.ops.web import Readiness, Web, readiness
+from bot.ops.web import Readiness, Web, listen, readiness
 from bot.shell.clock import Clock
 from bot.shell.daemon import Daemon
 from bot.shell.feed import Feed
 from bot.shell.feedlimits import FeedLimits
 from bot.shell.inbox import Inbox
 from bot.shell.probe import Durations, probe_loop
-from bot.venues.binance.endpoints import endpoints
+from bot.shell.signals import stop_signals
+from bot.shell.supervisor import Supervisor
+from bot.venues.binance.endpoints import Endpoints, endpoints
 
 FRAMES_MAX: Final = 50_000  # about a minute of the busiest real stream
 BYTES_MAX: Final = 64 << 20
 SAMPLE_S: Final = 1.0
+TRIES: Final = 2  # to trade, and after a failure to cancel
 HOUSEKEEPING_S: Final = 60.0
 DAY_NS: Final = 24 * 3_600 * NS_PER_S
 
@@ -53,35 +58,31 @@ OnSample = Callable[["LiveRun", View], None]
 class LiveRun:
     """Everything that one live run consists of; `go` runs it, `result` tells what it was.
 
-    `eyes` watch beside the run's own; `on_sample` is called once a second; `limits` replace the
-    feed's, which otherwise follow from the configuration. Raises ConfigError
-    for a configuration that cannot run, JournalError and RunDbError for a folder that cannot
-    be written.
+    `listener` is the socket of its pages, None for a run without; `eyes` watch beside the
+    run's own; `on_sample` is called every `sample_s`; `seed` is for the manifest; `limits`
+    replace the feed's, which otherwise follow from the configuration. Raises ConfigError for a
+    configuration that cannot run, JournalError and RunDbError for a folder that cannot be
+    written.
     """
 
     def __init__(
         self,
         loaded: Loaded,
         *,
+        listener: socket | None = None,
         eyes: tuple[Eye[Engine], ...] = (),
         on_sample: OnSample | None = None,
         sample_s: float = SAMPLE_S,
+        seed: int = 0,
         reread: tuple[Path, Callable[[], Loaded]] | None = None,
         limits: FeedLimits | None = None,
     ) -> None:
         settings = loaded.settings
-        if settings.mode != "paper":
-            raise ConfigError(f"mode {settings.mode} does not run yet: set mode: paper")
-        feed = settings.feed
-        try:
-            where = endpoints(settings.venue, settings.symbol, feed.world, base=feed.base_url)
-            limits = limits or feed_limits(loaded)
-        except ValueError as mistake:
-            raise ConfigError(f"feed: {mistake}") from mistake
+        where, derived = source(loaded)
         self.loaded = loaded
         self.clock = Clock()
         self.log = structlog.get_logger()
-        self.folder = new_run(loaded, Path(settings.run.folder), self.clock.now(), "paper")
+        self.folder = new_run(loaded, Path(settings.run.folder), self.clock.now(), "paper", seed)
         self.metrics = Metrics(loaded.instrument)
         self.db = RunDb(
             self.folder.path / "run.db", loaded.instrument, on_failure=self._database_failed
@@ -93,10 +94,11 @@ class LiveRun:
             mode="paper",
             started_at=self.clock.now(),
             prefix=f"mm{self.clock.run_id()[:6]}",
+            seed=seed,
             eyes=(self.metrics, self.db, self.journalist, self, *eyes),
         )
         self.inbox = Inbox(self.clock, frames_max=FRAMES_MAX, bytes_max=BYTES_MAX)
-        self.feed = Feed(where, self.inbox, self.clock, limits)
+        self.feed = Feed(where, self.inbox, self.clock, limits or derived)
         self.daemon = Daemon(
             self.paper.engine,
             self.paper.pump,
@@ -114,6 +116,9 @@ class LiveRun:
         self.web_port: int | None = None
         self.started_at = self.clock.now()
         self.code = EXIT_DONE
+        self.supervisor = Supervisor(self._broke)
+        self._listener = listener
+        self._interrupts = 0
         self._on_sample = on_sample
         self._sample_s = sample_s
         self._decisions = 0
@@ -142,70 +147,64 @@ class LiveRun:
     async def go(self, seconds: float | None = None) -> int:
         """Trade until told to stop, or for so many seconds; returns the exit code.
 
-        Raises WebError when the pages cannot be served, and whatever broke the run, after
-        every order was cancelled.
+        Whatever breaks is logged, every order is cancelled, and the code is EXIT_BROKEN. Only
+        to be called once, on the main thread; nothing that it started is left on return.
         """
-        settings = self.loaded.settings
-        loop = asyncio.get_running_loop()
         web = Web(health=self._health, ready=self._ready, exposition=self.metrics.exposition)
-        helpers: list[asyncio.Task[None]] = []
-        if settings.web.enabled:
+        with stop_signals(self._signalled):
             try:
-                self.web_port = await web.start(settings.web.host, settings.web.port)
-            except ValueError as mistake:
-                raise ConfigError(f"web.host: {mistake}") from mistake
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, self._signalled, name)
-        self.log.info("run_started", folder=str(self.folder.path), web_port=self.web_port)
-        try:
-            jobs: list[Coroutine[Any, Any, None]] = [
-                self.feed.run(),
-                probe_loop(self.clock, self._lagged),
-                self._sampling(),
-                self._housekeeping(),
-                self._patience(settings.feed.patience_s),
-            ]
-            if seconds is not None:
-                jobs.append(self._stop_after(seconds))
-            if self.reload is not None:
-                jobs.append(self.reload.watch())
-            helpers = [asyncio.create_task(self._guarded(job)) for job in jobs]
-            confirmed = await self.daemon.run()
-            if not confirmed:
-                self.log.error("orders_unconfirmed", orders=repr(self.paper.engine.orders))
-                self.code = self.code or EXIT_BROKEN
-            for helper in helpers:
-                if helper.done() and not helper.cancelled():
-                    helper.result()
-        finally:
-            for name in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(name)
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
-            await web.stop()
-            self._close()
+                if self._listener is not None:
+                    self.web_port = await web.serve(self._listener)
+                self.log.info("run_started", folder=str(self.folder.path), web_port=self.web_port)
+                for job in self._jobs(seconds):
+                    self.supervisor.start(job)
+                if not await self._trade():
+                    orders = repr(self.paper.engine.orders)
+                    self.log.error("orders_unconfirmed", orders=orders)
+                    if self._interrupts < 2:  # else it was wanted so
+                        self.code = EXIT_BROKEN
+            finally:
+                await self.supervisor.close()
+                await web.stop()
+                self._close()
         return self.code
 
-    async def _guarded(self, job: Coroutine[Any, Any, None]) -> None:
-        """A helper that fails ends the run: half a bot is none."""
-        try:
-            await job
-        except Exception as failure:
-            self.log.error("helper_failed", exc_info=failure)
-            self.stop("internal error", EXIT_BROKEN)
-            raise
+    def _jobs(self, seconds: float | None) -> Iterator[Coroutine[Any, Any, None]]:
+        yield self.feed.run()
+        yield probe_loop(self.clock, self._lagged)
+        yield self._sampling()
+        yield self._housekeeping()
+        yield self._patience(self.loaded.settings.feed.patience_s)
+        if seconds is not None:
+            yield self._stop_after(seconds)
+        if self.reload is not None:
+            yield self.reload.watch()
+
+    async def _trade(self) -> bool:
+        """Trade until stopped; whether every own order is gone. Broken once, it only cancels."""
+        for _ in range(TRIES):
+            confirmed = await self.supervisor.attempt(self.daemon.run())
+            if confirmed is not None:
+                return confirmed
+        return False
+
+    def _broke(self, failure: Exception) -> None:
+        """Half a bot is none: what fails ends the run."""
+        self.log.error("failed", exc_info=failure)
+        self.stop("internal error", EXIT_BROKEN)
 
     def stop(self, reason: str, code: int = EXIT_DONE) -> None:
-        """Cancel every order, then end with `code`, if nothing worse happened before."""
-        self.code = self.code or code
+        """Cancel every order, then end: with the first `code` but 0, or EXIT_BROKEN if it came."""
+        if self.code == EXIT_DONE or code == EXIT_BROKEN:
+            self.code = code
         self.daemon.stop(reason)
 
     def _signalled(self, name: signal.Signals) -> None:
-        again = self.daemon.reason != ""
         self.log.info("signal", name=name.name)
+        if name is signal.SIGINT:
+            self._interrupts += 1
         self.stop(name.name, EXIT_INTERRUPTED if name is signal.SIGINT else EXIT_DONE)
-        if again:
+        if self._interrupts > 1:
             self.daemon.give_up()
 
     async def _stop_after(self, seconds: float) -> None:
@@ -238,9 +237,10 @@ class LiveRun:
             assert segments is not None
             segments.pass_on()  # a crash loses a second of market data at most
             self.db.sample(view)
+            heard = int(self.paper.engine.book.head[0]["recv"])
             self.metrics.sample(
                 view,
-                feed_age_ns=max(0, self.clock.now() - int(self.paper.engine.book.head[0]["recv"])),
+                feed_age_ns=max(0, self.clock.now() - (heard or self.started_at)),
                 inbox_length=len(self.inbox),
                 dropped_frames=self.inbox.dropped,
                 tasks=len(asyncio.all_tasks()),
@@ -273,10 +273,10 @@ class LiveRun:
         return readiness(self.paper.engine.view(), others)
 
     def _close(self) -> None:
-        reason = self.daemon.reason or "broken"
-        self.paper.close(reason)
+        reason = self.daemon.reason or "cancelled"
+        self.supervisor.do(lambda: self.paper.close(reason))
         self.db.note(self.clock.now(), "stopped", {"reason": reason, "code": self.code})
-        self.db.close()
+        self.supervisor.do(self.db.close)
         self.log.info("run_ended", reason=reason, code=self.code, folder=str(self.folder.path))
 
     @property
@@ -334,15 +334,53 @@ def feed_limits(loaded: Loaded) -> FeedLimits:
     return FeedLimits(silence_ms=silence_ms, depth_frozen_ms=math.ceil(risk.silence_ms))
 
 
+def source(loaded: Loaded) -> tuple[Endpoints, FeedLimits]:
+    """Where a run listens and with which limits. ConfigError where it cannot run like that."""
+    settings = loaded.settings
+    if settings.mode != "paper":
+        raise ConfigError(f"mode {settings.mode} does not run yet: set mode: paper")
+    try:
+        limits = feed_limits(loaded)
+        feed = settings.feed
+        where = endpoints(settings.venue, settings.symbol, feed.world, base=feed.base_url)
+        limits.check(where)
+    except ValueError as mistake:
+        raise ConfigError(f"feed: {mistake}") from mistake
+    return where, limits
+
+
+@contextmanager
+def pages_socket(loaded: Loaded) -> Iterator[socket | None]:
+    """The socket of a run's pages, had before anything is written; None if there are to be none.
+
+    Raises ConfigError for a host that is not loopback and WebError for a port that is taken.
+    """
+    web = loaded.settings.web
+    if not web.enabled:
+        yield None
+        return
+    try:
+        listener = listen(web.host, web.port)
+    except ValueError as mistake:
+        raise ConfigError(f"web.host: {mistake}") from mistake
+    with listener:
+        yield listener
+
+
 def run(
     loaded: Loaded, path: Path, again: Callable[[], Loaded], seconds: float | None = None
 ) -> tuple[int, dict[str, Any]]:
-    """One run from start to end on an event loop of its own: (exit code, result)."""
-    warm()  # nothing compiles while quoting
+    """One run from start to end on an event loop of its own: (exit code, result).
 
-    async def main() -> tuple[int, dict[str, Any]]:
-        live = LiveRun(loaded, reread=(path, again))
+    Raises what `LiveRun` and `pages_socket` raise.
+    """
+    source(loaded)  # a mistake is told before anything is compiled
+
+    async def main(listener: socket | None) -> tuple[int, dict[str, Any]]:
+        live = LiveRun(loaded, listener=listener, reread=(path, again))
         code = await live.go(seconds)
         return code, live.result()
 
-    return uvloop.run(main())
+    with pages_socket(loaded) as listener:
+        warm()  # nothing compiles while quoting
+        return uvloop.run(main(listener))

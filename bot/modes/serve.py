@@ -11,9 +11,12 @@ import uvloop
 from msgspec.structs import replace
 
 from bot.domain.instrument import Instrument
+from bot.journal.capture import chunks
 from bot.modes.settings import ConfigError
+from bot.ops.web import why_not
 from bot.shell.clock import Clock
 from bot.shell.playback import Playback
+from bot.shell.signals import stop_signals
 from bot.shell.venueserver import VenueServer
 from bot.sim.exchange import Exchange
 from bot.sim.flow import Flow
@@ -32,18 +35,17 @@ class Market:
         self.exchange.drain()  # the book that the market opens with is no news
 
 
-def new_market(instrument: Instrument, scenario: str, seed: int, start: int) -> Market:
-    """A market of the instrument. ConfigError for a venue or scenario that there is none of."""
-    params = HABITS.get(instrument.venue)
+def flow_params(venue: str, scenario: str) -> FlowParams:
+    """How a market goes. ConfigError for a venue or scenario that there is none of."""
+    params = HABITS.get(venue)
     if params is None:
         raise ConfigError(
-            f"there is no simulated market of {instrument.venue}: "
-            f"give {' or '.join(HABITS)} as --venue"
+            f"there is no simulated market of {venue}: give {' or '.join(HABITS)} as venue"
         )
     weather = SCENARIOS.get(scenario)
     if weather is None:
         raise ConfigError(f"--scenario {scenario} is not known: give {', '.join(SCENARIOS)}")
-    return Market(replace(params, scenario=weather), seed, start)
+    return replace(params, scenario=weather)
 
 
 def new_server(
@@ -56,9 +58,9 @@ def new_server(
     port: int = 0,
     speed: float = 1.0,
 ) -> VenueServer:
-    """The simulated exchange, not yet started."""
+    """The simulated exchange, not yet started. ConfigError as `flow_params`."""
     start = clock.now()
-    market = new_market(instrument, scenario, seed, start)
+    market = Market(flow_params(instrument.venue, scenario), seed, start)
     return VenueServer(
         market, instrument, clock.now, host=host, port=port, speed=speed, start=start
     )
@@ -73,8 +75,20 @@ def new_playback(
     port: int = 0,
     speed: float = 1.0,
 ) -> Playback:
-    """A recorded capture as a market, not yet started."""
+    """A recorded capture as a market, not yet started.
+
+    ConfigError for a venue that is not spoken, CaptureError when a file cannot be played.
+    """
+    if instrument.venue not in HABITS:
+        raise ConfigError(
+            f"{instrument.venue} cannot be played: give {' or '.join(HABITS)} as venue"
+        )
+    next(chunks(captures))  # missing or no capture: told before anybody connects
     return Playback(captures, instrument, clock.now, host=host, port=port, speed=speed)
+
+
+class ServeError(Exception):
+    """The address cannot be served; one sentence says why."""
 
 
 class Serving:
@@ -83,30 +97,45 @@ class Serving:
     def __init__(self, server: VenueServer | Playback) -> None:
         self._server = server
         self._stopped = asyncio.Event()
+        self._interrupted = False
 
-    async def run(self, told: Callable[[int], None], *, with_parent: bool) -> None:
+    async def run(self, told: Callable[[int], None], *, with_parent: bool) -> bool:
         """Serve; `told` gets the port. Ends on SIGINT, SIGTERM, and with the parent if asked.
 
-        Raises OSError when the port cannot be had, CaptureError for a capture that cannot be
-        read, and what broke the market.
+        Returns whether it was SIGINT. Raises ServeError when the port cannot be had, and what
+        broke the market.
         """
         loop = asyncio.get_running_loop()
-        for name in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(name, self._stopped.set)
-        if with_parent:
-            loop.add_reader(sys.stdin.fileno(), self._parent_spoke)
-        async with self._server as server:
-            told(server.port)
-            waits: set[asyncio.Task[Any]] = {
-                asyncio.create_task(self._stopped.wait()),
-                asyncio.create_task(server.wait()),
-            }
-            done, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            for task in rest:
-                task.cancel()
-            await asyncio.gather(*rest, return_exceptions=True)
-            for task in done:
-                task.result()
+        with stop_signals(self._signalled):
+            try:
+                await self._server.start()
+            except OSError as error:
+                sockets = self._server.sockets
+                raise ServeError(why_not(sockets.host, sockets.port, error)) from error
+            try:
+                if with_parent:
+                    loop.add_reader(sys.stdin.fileno(), self._parent_spoke)
+                told(self._server.port)
+                await self._until_stopped()
+            finally:
+                await self._server.close()
+        return self._interrupted
+
+    async def _until_stopped(self) -> None:
+        waits: set[asyncio.Task[Any]] = {
+            asyncio.create_task(self._stopped.wait()),
+            asyncio.create_task(self._server.wait()),
+        }
+        done, rest = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in rest:
+            task.cancel()
+        await asyncio.wait(waits)
+        for task in done:
+            task.result()
+
+    def _signalled(self, name: signal.Signals) -> None:
+        self._interrupted |= name is signal.SIGINT
+        self._stopped.set()
 
     def _parent_spoke(self) -> None:
         """The parent never writes: what can be read is the end of its pipe."""
@@ -116,6 +145,6 @@ class Serving:
 
 def serve(
     server: VenueServer | Playback, told: Callable[[int], None], *, with_parent: bool
-) -> None:
-    """Serve on an event loop of its own."""
-    uvloop.run(Serving(server).run(told, with_parent=with_parent))
+) -> bool:
+    """Serve on an event loop of its own; see `Serving.run`."""
+    return uvloop.run(Serving(server).run(told, with_parent=with_parent))

@@ -43,7 +43,7 @@ from bot.modes.yamlsource import (
     shown_key,
 )
 
-__all__ = ["KEYS", "ConfigError", "Loaded", "load"]
+__all__ = ["KEYS", "LEAVES", "ConfigError", "Loaded", "load"]
 
 DEFAULT: Final = "default"
 FROM_TABLE: Final = "default (instrument table)"

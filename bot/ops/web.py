@@ -6,6 +6,7 @@ another name is refused: a page of a stranger's site may point its own name at 1
 
 import asyncio
 import errno
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -99,10 +100,13 @@ class Web:
         Raises ValueError for an address that is not loopback or a port that is none, and
         `WebError` when the address cannot be had.
         """
+        bound = await self.serve(listen(host, port))
+        self._address = f"{host}:{bound}"
+        return bound
+
+    async def serve(self, listener: socket.socket) -> int:
+        """Serve on a socket made by `listen`, which `stop` closes; returns its port."""
         assert self._runner is None, "already started"
-        address = loopback_address(host)
-        if not 0 <= port <= PORT_MAX:
-            raise ValueError(f"port {port} is not between 0 and {PORT_MAX}")
         server = _Server(
             self._respond,
             request_factory=_request,
@@ -111,16 +115,11 @@ class Web:
         )
         runner = web.ServerRunner(server, shutdown_timeout=STOP_S_MAX)
         await runner.setup()
-        site = web.TCPSite(runner, address, port, backlog=CONNECTIONS_MAX)
-        try:
-            await site.start()
-        except OSError as error:
-            await runner.cleanup()
-            raise WebError(_why_not(host, port, error)) from error
+        await web.SockSite(runner, listener, backlog=CONNECTIONS_MAX).start()
         self._runner = runner
-        bound = int(runner.addresses[0][1])
+        host, bound = listener.getsockname()[:2]
         self._address = f"{host}:{bound}"
-        return bound
+        return int(bound)
 
     async def stop(self) -> None:
         """Close every connection and the port; does nothing the second time."""
@@ -155,6 +154,22 @@ class Web:
 
     def __repr__(self) -> str:
         return f"<Web at {self._address}>" if self._runner is not None else "<Web stopped>"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens at `host`, any loopback address; port 0 takes a free one.
+
+    Raises ValueError for an address that is not loopback or a port that is none, and
+    `WebError` when the address cannot be had.
+    """
+    address = loopback_address(host)
+    if not 0 <= port <= PORT_MAX:
+        raise ValueError(f"port {port} is not between 0 and {PORT_MAX}")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=CONNECTIONS_MAX)
+    except OSError as error:
+        raise WebError(why_not(host, port, error)) from error
 
 
 def loopback_address(host: str) -> str:
@@ -237,7 +252,8 @@ def _json(status: HTTPStatus, content: Mapping[str, Any]) -> web.Response:
     return web.Response(status=status, body=body, content_type="application/json")
 
 
-def _why_not(host: str, port: int, error: OSError) -> str:
+def why_not(host: str, port: int, error: OSError) -> str:
+    """One sentence for an address that cannot be bound."""
     if error.errno == errno.EADDRINUSE:
         return f"{host}:{port} is taken by another program: choose another port"
     return f"{host}:{port} cannot be served: {error.strerror}"

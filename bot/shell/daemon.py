@@ -27,7 +27,7 @@ OnBatch = Callable[[int, int], None]
 class Daemon:
     """Drives a pump until `stop`. `turns` grows for as long as the loop is alive.
 
-    `on_batch` is told when a batch was drained and when it was done, ns.
+    `on_batch` is told when a batch was drained, even an empty one, and when it was done, ns.
     """
 
     __slots__ = (
@@ -73,6 +73,7 @@ class Daemon:
     def give_up(self) -> None:
         """Do not wait for confirmations any longer."""
         self._stop_by = 0
+        self._inbox.wake()
 
     async def run(self) -> bool:
         """Trade until stopped; whether every own order was confirmed to be gone."""
@@ -90,8 +91,7 @@ class Daemon:
             self._pump.wake(now)
         if self._pump.wants_snapshot(now):
             self._request_snapshot()
-        if items:
-            self._on_batch(now, self._clock.now())
+        self._on_batch(now, self._clock.now())
         self.turns += 1
 
     def _until(self) -> int:

@@ -85,7 +85,7 @@ class Inbox:
             self._frames += 1
             self._bytes += len(raw)
             self._items.append(Frame(recv, raw))
-        self._wake()
+        self.wake()
 
     def put_event(self, event: Event | FeedEvent) -> None:
         """Add an event. Raises InboxFull beyond `events_max`."""
@@ -93,7 +93,7 @@ class Inbox:
             raise InboxFull(f"{self._events} events wait in the inbox")
         self._events += 1
         self._items.append(event)
-        self._wake()
+        self.wake()
 
     async def wait(self, until: int | None) -> None:
         """Return when something is here, or at `until` (ns since the epoch); None waits on.
@@ -110,7 +110,7 @@ class Inbox:
         alarm = None
         if until is not None:
             delay_s = (until - self._clock.now()) / NS_PER_S
-            alarm = loop.call_later(max(0.0, delay_s), self._wake)
+            alarm = loop.call_later(max(0.0, delay_s), self.wake)
         try:
             await waiter
         finally:
@@ -132,7 +132,8 @@ class Inbox:
                 self._events -= 1
         return taken
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """End the wait under way, if there is one, though nothing came."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

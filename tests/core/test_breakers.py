@@ -764,3 +764,11 @@ def test_repr_tells_what_holds() -> None:
     text = repr(bench.breakers)
     assert "Breaker(gamma_withdraw, Verdict(severity=<Severity.PAUSED: 4>" in text
     assert "Ramp(full)" in text
+
+
+def test_tightened_limits_are_judged_by_from_then_on() -> None:
+    bench = Bench()
+    assert allows(bench.run(1.0, position_lots=600)) == (True, True)
+    bench.breakers.tighten(msgspec.structs.replace(RISK, max_position_lots=600))
+    bench.tick(position_lots=600)
+    assert bench.trips() == [("PAUSED", "inventory")]

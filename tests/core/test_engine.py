@@ -5,6 +5,7 @@ from decimal import Decimal
 from textwrap import dedent
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,10 +22,12 @@ from bot.domain.events import (
     CancelRejected,
     Event,
     Filled,
+    LimitsTightened,
     OrderCancelled,
     OrderOpened,
     OrderRejected,
     OutcomeLost,
+    QuotingStopped,
     Rearmed,
 )
 from bot.domain.instrument import Fees, Instrument
@@ -1191,3 +1194,62 @@ def test_params_of_the_tests_are_whole() -> None:
     assert changed.gamma == GammaParams(release_half_life_s=5.0)
     assert changed.diff == DiffParams(tolerance_ticks=0, queue_value_ticks=0.0)
     assert changed.risk.silence_all_ms == RiskParams(1.0, 1, 1).silence_all_ms
+
+
+# --- the end of a run, and tighter limits ---------------------------------------------------
+
+
+def test_a_stopped_engine_cancels_everything_and_places_nothing_more() -> None:
+    play = Playbook()
+    resting = {order.order_id for order in play.working()}
+    assert resting
+    made = play.wait(1.0).tell(QuotingStopped(play.now, "SIGTERM"), "stopped")
+    assert {d.order_id for d in made if isinstance(d, Cancel)} == resting
+    assert (play.working(), play.all(Trip)) == ([], [])
+    seen = len(play.all(Place))
+    play.run(30.0).reset(MID + 100)
+    assert len(play.all(Place)) == seen
+    play.rearm()
+    assert len(play.all(Place)) == seen
+
+
+def test_a_stopped_engine_also_cancels_what_is_pending_or_unknown() -> None:
+    play = Playbook(obedient=False)
+    play.tell(OutcomeLost(play.now, "t-1"), "lost t-1")
+    made = play.wait(0.1).tell(QuotingStopped(play.now, "SIGTERM"), "stopped")
+    assert {d.order_id for d in made if isinstance(d, Cancel)} == {"t-1", "t-2"}
+    assert play.wait(0.1).tick() == []  # not once more with every decision
+    assert play.wait(0.1).tell(OutcomeLost(play.now, "t-1"), "lost t-1") == [Cancel("t-1")]
+    assert play.wait(0.1).tick() == []
+
+
+def test_tightened_limits_hold_at_once_also_for_what_rests() -> None:
+    play = Playbook(unit_lots=40)
+    resting = {order.order_id for order in play.working()}
+    tighter = msgspec.structs.replace(params().risk, max_order_lots=39)
+    made = play.wait(1.0).tell(LimitsTightened(play.now, tighter), "tightened")
+    assert {d.order_id for d in made if isinstance(d, Cancel)} == resting
+    assert not any(isinstance(d, Place) for d in made)
+    play.run(5.0)
+    assert play.working() == []
+    assert play.engine.gate.refused[Refusal.ORDER_SIZE] > 0
+
+
+def test_tightened_limits_that_the_quotes_keep_bring_the_quotes_back() -> None:
+    play = Playbook(unit_lots=40)
+    before = play.quotes()
+    tighter = msgspec.structs.replace(params().risk, max_position_lots=90)
+    play.wait(1.0).tell(LimitsTightened(play.now, tighter), "tightened")
+    play.run(1.0)
+    assert play.quotes() == before
+    assert play.all(Trip) == []
+
+
+def test_a_tightened_budget_halts_what_was_already_lost() -> None:
+    play = Playbook(loss_budget=1e9)
+    play.run(2.0).fill(Side.BUY)
+    play.wait(0.1).reset(MID - 2_000)
+    assert play.severity < Severity.HALTED
+    tighter = msgspec.structs.replace(params().risk, loss_budget=1e-6)
+    play.wait(0.1).tell(LimitsTightened(play.now, tighter), "tightened")
+    assert play.severity is Severity.HALTED

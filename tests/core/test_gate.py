@@ -278,3 +278,13 @@ def test_a_greedy_sequence_ends_exactly_at_the_limit() -> None:
         venue.assert_limits()
     assert venue.bench.position == RISK.max_position_lots
     assert venue.bench.gate.refused[Refusal.POSITION] == 2
+
+
+def test_tightened_limits_are_judged_by_from_then_on() -> None:
+    bench = Bench()
+    assert bench.check(Side.BUY, BID, lots=20) is None
+    bench.gate.tighten(msgspec.structs.replace(RISK, max_order_lots=19))
+    assert bench.check(Side.BUY, BID, lots=20) is Refusal.ORDER_SIZE
+    assert bench.check(Side.BUY, BID, lots=19) is None
+    bench.gate.tighten(msgspec.structs.replace(RISK, max_position_lots=18))
+    assert bench.check(Side.BUY, BID, lots=19) is Refusal.POSITION

@@ -1,3 +1,4 @@
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ import pytest
 
 from bot.journal import segments
 from bot.journal.capture import JournalError, chunks, zstd
-from bot.journal.segments import SegmentWriter, read_segments
+from bot.journal.segments import SegmentWriter, begins_at_start, read_segments, retire
 
 
 def line(number: int, size: int = 0) -> bytes:
@@ -326,3 +327,79 @@ def test_writers_of_different_stems_share_a_folder(tmp_path: Path) -> None:
 def test_lines_must_be_whole(tmp_path: Path) -> None:
     with SegmentWriter(tmp_path) as writer, pytest.raises(AssertionError):
         writer.append(b"1 {}")
+
+
+def test_what_was_passed_on_can_be_read_before_the_end(tmp_path: Path) -> None:
+    with SegmentWriter(tmp_path) as writer:
+        writer.pass_on()
+        writer.append(line(1))
+        writer.pass_on()
+        writer.append(line(2))
+        writer._thread.submit(lambda: None).result()  # behind the frame
+        assert list(read_segments(tmp_path)) == [line(1)]
+    assert list(read_segments(tmp_path)) == [line(1), line(2)]
+
+
+def test_pass_on_raises_what_went_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    writer = SegmentWriter(tmp_path)
+    monkeypatch.setattr(SegmentWriter, "_write", full)
+    writer.append(line(1))
+    writer.pass_on()
+    writer._thread.submit(lambda: None).result()
+    with pytest.raises(JournalError, match="no space left"):
+        writer.pass_on()
+    with pytest.raises(JournalError):
+        writer.close()
+
+
+def aged(folder: Path, *seconds: int) -> list[Path]:
+    """Segments last written so many seconds after the epoch."""
+    write(folder, [line(i, 100) for i in range(len(seconds))], segment_bytes=100)
+    paths = sorted(folder.iterdir())
+    for path, second in zip(paths, seconds, strict=True):
+        os.utime(path, (second, second))
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("written", "gone"),
+    [
+        ((10, 20, 21), 2),
+        ((10, 11, 12), 2),  # the newest always stays
+        ((10, 40, 11, 50), 1),  # a clock that went back makes no hole
+        ((40, 10, 11, 12), 0),
+    ],
+)
+def test_old_segments_are_retired(tmp_path: Path, written: tuple[int, ...], gone: int) -> None:
+    paths = aged(tmp_path, *written)
+    assert begins_at_start(tmp_path)
+    assert retire(tmp_path, 30 * 10**9) == paths[:gone]
+    assert sorted(tmp_path.iterdir()) == paths[gone:]
+    assert begins_at_start(tmp_path) == (gone == 0)
+    kept = b"".join(line(i, 100) for i in range(gone, len(written)))
+    assert b"".join(read_segments(tmp_path)) == kept
+
+
+def test_a_segment_of_the_very_moment_stays(tmp_path: Path) -> None:
+    paths = aged(tmp_path, 30, 40)
+    assert retire(tmp_path, 30 * 10**9) == []
+    assert retire(tmp_path, 30 * 10**9 + 1) == paths[:1]
+
+
+def test_an_empty_folder_has_nothing_to_retire(tmp_path: Path) -> None:
+    assert retire(tmp_path, 1) == []
+    assert begins_at_start(tmp_path)
+
+
+def test_what_cannot_be_deleted_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aged(tmp_path, 10, 20)
+
+    def refuses(self: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuses)
+    with pytest.raises(JournalError, match=r"market-000001.zst cannot be deleted: Permission"):
+        retire(tmp_path, 30 * 10**9)

@@ -14,7 +14,7 @@ from bot.journal.capture import CaptureError, chunks
 from bot.journal.run import Run
 from bot.journal.segments import read_segments
 from bot.modes.audit import audit
-from bot.modes.demo import on_exchange, start_exchange, stop_exchange
+from bot.modes.demo import ExchangeProcess, on_exchange
 from bot.modes.paperrun import PaperRun, new_codec
 from bot.modes.replay import bbo_lines
 from bot.modes.run import BYTES_MAX, EXIT_DONE, FRAMES_MAX, LiveRun, feed_limits
@@ -215,8 +215,8 @@ async def test_the_command_line_runs_on_a_served_capture(
     arguments = ["--venue", settings.venue, "--symbol", settings.symbol]
     arguments += ["--capture", str(capture), "--speed", "2"]
     async with asyncio.timeout(PATIENCE_S):
-        server, url = await start_exchange(arguments)
-        try:
+        with ExchangeProcess(arguments) as server:
+            url = await asyncio.to_thread(server.url)
             run = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "bot", "run", str(config_of(market)), "--json",
                 "--seconds", str(COMMAND_S), "--set", f"feed.base_url={url}",
@@ -224,8 +224,6 @@ async def test_the_command_line_runs_on_a_served_capture(
                 cwd=ROOT, stdout=PIPE, stderr=PIPE,
             )  # fmt: skip
             said, logged = await run.communicate()
-        finally:
-            await stop_exchange(server)
     assert run.returncode == EXIT_DONE, logged.decode()
     result = json.loads(said)
     assert result["trusted_share"] > 0.5

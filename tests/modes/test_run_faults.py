@@ -26,7 +26,7 @@ from bot.modes import run as run_module
 from bot.modes.audit import audit
 from bot.modes.demo import on_exchange
 from bot.modes.run import EXIT_DONE, LiveRun
-from bot.modes.serve import Market, new_market
+from bot.modes.serve import Market, flow_params
 from bot.modes.settings import Loaded, load
 from bot.modes.warmup import warm
 from bot.shell.clock import Clock
@@ -139,7 +139,7 @@ async def trading(
     values = ("web.enabled=false", f"run.folder={folder}", *VALUES, *sets)
     loaded = load(ROOT / "config" / "demo.yaml", env={}, sets=values)
     start = clock.now()
-    market = Stallable(new_market(loaded.instrument, "calm", 1, start))
+    market = Stallable(Market(flow_params(loaded.instrument.venue, "calm"), 1, start))
     server = VenueServer(market, loaded.instrument, clock.now, start=start)
     async with server:
         watch = Watch(clock, loaded)

@@ -95,3 +95,29 @@ def test_the_process_environment_is_not_read(monkeypatch):
     with pytest.raises(ValidationError) as caught:
         Settings(layers=[{}])
     assert "venue" in {fault["loc"][0] for fault in caught.value.errors()}
+
+
+@pytest.mark.parametrize(
+    ("key", "right", "wrong"),
+    [
+        ("feed.world", ["live", "testnet"], ["mainnet", 1, ""]),
+        ("feed.base_url", ["", "http://127.0.0.1:9000"], [9000, None]),
+        ("feed.patience_s", [0.1, 30], [0, -1, "30 s", float("inf"), float("nan")]),
+        ("web.enabled", [True, False], [None, "sometimes"]),
+        ("web.port", [0, 8787, 65_535], [-1, 65_536, 80.5, "http"]),
+        ("web.host", ["127.0.0.1"], [127, None]),
+        ("run.log_level", ["debug", "error"], ["loud", None]),
+        ("run.market_days", [0, 7], [-1, 0.5, "a week"]),
+        ("run.folder", ["runs"], [7, None]),
+    ],
+)
+def test_keys_of_a_daemon(key: str, right: list[object], wrong: list[object]) -> None:
+    section, name = key.split(".")
+    model = Settings.model_fields[section].annotation
+    for value in right:
+        assert getattr(model.model_validate({name: value}), name) == value
+    for value in wrong:
+        with pytest.raises(ValidationError):
+            model.model_validate({name: value})
+    with pytest.raises(ValidationError):
+        model.model_validate({f"{name}x": right[0]})

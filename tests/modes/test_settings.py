@@ -15,7 +15,7 @@ from bot.modes.configcmd import show
 from bot.modes.settings import KEYS, LEAVES, ConfigError, Loaded, load
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
+SHIPPED = sorted((ROOT / "config").glob("paper-*.yaml"))
 USDM = ROOT / "config" / "paper-binance-usdm.yaml"
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 

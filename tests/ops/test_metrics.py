@@ -9,7 +9,7 @@ import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from bot.core.triggers import Level
+from bot.core.triggers import Severity
 from bot.domain.decisions import Cancel, Place, Rearm, Resync, Trip
 from bot.domain.events import (
     FeedLost,
@@ -143,7 +143,7 @@ def test_a_broken_book_changes_no_price(metrics: Metrics) -> None:
 
 
 def test_exactly_one_level_holds(metrics: Metrics) -> None:
-    assert tuple(level.name for level in Level) == LEVELS
+    assert tuple(level.name for level in Severity) == LEVELS
     for level in (*LEVELS, *reversed(LEVELS)):
         metrics.sample(msgspec.structs.replace(VIEW, level=level))
         found = scrape(metrics)

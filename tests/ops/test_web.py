@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from aiohttp import ClientSession, ClientTimeout
 
-from bot.core.triggers import Level
+from bot.core.triggers import Severity
 from bot.ops import web
 from bot.ops.metrics import Metrics
-from bot.ops.web import QUOTING, Readiness, Web, WebError, loopback_address, readiness
+from bot.ops.web import QUOTING, Readiness, Web, WebError, listen, loopback_address, readiness
 from tests.ops.test_rows import BTC, VIEW
 
 WAIT_S = 20.0
@@ -108,10 +108,10 @@ def test_an_engine_that_is_not_built_yet() -> None:
     assert not readiness(None).ready
 
 
-@pytest.mark.parametrize("level", Level)
-def test_quoting_is_allowed_below_paused(level: Level) -> None:
+@pytest.mark.parametrize("level", Severity)
+def test_quoting_is_allowed_below_paused(level: Severity) -> None:
     view = msgspec.structs.replace(VIEW, level=level.name)
-    assert readiness(view).ready == (level < Level.PAUSED) == (level.name in QUOTING)
+    assert readiness(view).ready == (level < Severity.PAUSED) == (level.name in QUOTING)
 
 
 async def test_metrics(port: int) -> None:
@@ -307,3 +307,23 @@ async def exchange_until_refused(port: int) -> None:
     """One more connection; a reset may be seen as an end without any answer."""
     if await exchange(port, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n") == b"":
         raise ConnectionError
+
+
+async def test_a_socket_had_earlier_is_served_and_closed(bot: Bot) -> None:
+    listener = listen("localhost", 0)
+    with pytest.raises(WebError, match=rf"^127.0.0.1:{listener.getsockname()[1]} is taken"):
+        listen("127.0.0.1", listener.getsockname()[1])
+    page = bot.page()
+    bound = await page.serve(listener)
+    assert bound == listener.getsockname()[1]
+    assert repr(page) == f"<Web at 127.0.0.1:{bound}>"
+    assert (await ask(bound, "/healthz"))[0] == 200
+    await page.stop()
+    assert listener.fileno() == -1
+    listen("127.0.0.1", bound).close()
+
+
+@pytest.mark.parametrize(("host", "port"), [("0.0.0.0", 0), ("127.0.0.1", -1), ("::1", 65_536)])  # noqa: S104
+def test_no_socket_for_others(host: str, port: int) -> None:
+    with pytest.raises(ValueError, match="is not"):
+        listen(host, port)

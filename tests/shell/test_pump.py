@@ -94,7 +94,7 @@ class Watched:
 
     def __init__(self, *sets: str, rows_max: int = 1 << 30) -> None:
         self.made: list[tuple[int, object]] = []
-        self.replay = PaperRun(loaded(*sets), None, self._keep, rows_max)
+        self.replay = PaperRun(loaded(*sets), None, self._keep, rows_max=rows_max)
 
     def _keep(self, now: int, decisions: object, engine: Engine) -> None:
         self.made += [(now, decision) for decision in decisions]

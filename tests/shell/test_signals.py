@@ -1,0 +1,29 @@
+import os
+import signal
+
+import pytest
+
+from bot.shell.signals import STOPS, stop_signals
+from tests.shell.wire import eventually
+
+
+async def test_signals_are_told_and_then_do_what_they_did_before() -> None:
+    told: list[signal.Signals] = []
+    before = [signal.getsignal(name) for name in STOPS]
+    with stop_signals(told.append):
+        for name in STOPS:
+            os.kill(os.getpid(), name)
+            await eventually(lambda: len(told) == STOPS.index(name) + 1)  # noqa: B023
+    assert told == list(STOPS)
+    assert [signal.getsignal(name) for name in STOPS] == before
+
+
+def handler(name: signal.Signals) -> object:
+    return signal.getsignal(name)
+
+
+async def test_also_after_a_failure() -> None:
+    before = [signal.getsignal(name) for name in STOPS]
+    with pytest.raises(ZeroDivisionError), stop_signals(print):
+        1 / len([name for name, old in zip(STOPS, before, strict=True) if old is handler(name)])
+    assert [signal.getsignal(name) for name in STOPS] == before
