@@ -30,8 +30,19 @@ def kernel_digest() -> str:
     return sha256(b"".join((here / name).read_bytes() for name in KERNELS)).hexdigest()[:16]
 
 
-# numba's cache asks only whether a kernel's own file changed; a kernel also contains those
-# that it calls from other files. One cache folder per state of all of them cannot be stale.
-os.environ.setdefault(
-    "NUMBA_CACHE_DIR", str(Path(__file__).parent / "__pycache__" / f"kernels-{kernel_digest()}")
-)
+def kernel_cache() -> Path:
+    """Where compiled kernels are kept: beside the sources, or with the user where one may not.
+
+    numba's cache asks only whether a kernel's own file changed; a kernel also contains those
+    that it calls from other files. One folder per state of all of them cannot be stale.
+    """
+    name = f"kernels-{kernel_digest()}"
+    here = Path(__file__).parent
+    beside = here / "__pycache__"
+    if os.access(beside if beside.exists() else here, os.W_OK):
+        return beside / name
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(home) / "mmbot" / name
+
+
+os.environ.setdefault("NUMBA_CACHE_DIR", str(kernel_cache()))

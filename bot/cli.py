@@ -1,5 +1,6 @@
 """The command line, `mmbot`. Commands import what they need when they run."""
 
+import errno
 import json
 import os
 import signal
@@ -406,12 +407,18 @@ def audit(
         out(json.dumps(result))
     elif result["ok"]:
         out(f"ok: {result['decisions']} decisions over {result['frames']} frames came out again")
+        if not result["closed"]:
+            behind = result["records_without_frames"]
+            lost = f", and the frames of {behind} more records are lost" if behind else ""
+            out(f"the run was not closed: it still goes on, or it crashed{lost}")
     if not result["ok"]:
         refuse(str(result["difference"]), 1)
 
 
 def main() -> None:
     """Entry point of `mmbot`. Nobody need read all of its output: `| head -1` is no failure."""
+    _open_closed_streams()
+    signal.signal(signal.SIGTERM, _stopped_early)
     code: str | int | None = 0
     try:
         app()
@@ -420,9 +427,39 @@ def main() -> None:
         code = 0 if isinstance(end.__context__, BrokenPipeError) else end.code
     except KeyboardInterrupt:
         code = 130
+    except OSError as error:
+        code = _full(error)
+    except RuntimeError as error:
+        if "no locator available" not in str(error):
+            raise
+        sys.stderr.write("compiled kernels cannot be kept: set NUMBA_CACHE_DIR to a folder\n")
+        code = 2
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes once more at exit, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()
+    except OSError as error:
+        code = _full(error)
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Streams that the caller closed lead nowhere; else a file of ours would take their place."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _full(error: OSError) -> int:
+    """One sentence and exit 1 where the output found no room; any other error goes on."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    sys.stderr.write(f"the output cannot be written: {error.strerror}\n")
+    _forget_stdout()
+    return 1
+
+
+def _forget_stdout() -> None:
+    """Python flushes once more at exit, and would complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

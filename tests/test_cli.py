@@ -1,3 +1,4 @@
+import functools
 import gzip
 import json
 import os
@@ -595,3 +596,15 @@ def test_real_capture_replayed_and_audited(spot_capture: Path, tmp_path: Path) -
     (found,) = json_lines(done.stdout)
     assert found["decisions"] > 0
     assert mmbot("audit", found["run"]).exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [("config", "check"), ("config", "show", "--json")])
+def test_a_stdout_that_was_closed_or_is_full(arguments: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "bot", *arguments, str(ROOT / "config" / "demo.yaml")]
+    run = functools.partial(subprocess.run, cwd=ROOT, capture_output=True, text=True, check=False)
+    closed = run(["sh", "-c", 'exec "$@" >&-', "sh", *command])
+    assert (closed.returncode, closed.stderr) == (0, "")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert done.stderr == "the output cannot be written: No space left on device\n"

@@ -1,7 +1,8 @@
 """The append-only log of own events and decisions; kept for ever.
 
-A record is a little-endian u32 length, the u32 CRC-32 of the payload, and the payload in
-MessagePack. The first record is a `Header`, the last one of a clean stop a `Closed`.
+A record is a little-endian u32 length, the u32 CRC-32 of this payload and all before it, and
+the payload in MessagePack: a record that was changed, taken out or put in is noticed at the
+next one. The first record is a `Header`, the last one of a clean stop a `Closed`.
 """
 
 import hashlib
@@ -118,6 +119,7 @@ class LogWriter:
             raise JournalError(f"{path} cannot be created: {error.strerror}") from error
         self.path = path
         self.records = 0
+        self._crc = 0
         # Ordered keys: equal decisions must have equal bytes.
         self._encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
@@ -148,7 +150,8 @@ class LogWriter:
                 f"{self.path}: a record of {size} bytes is over the limit of {RECORD_BYTES_MAX}"
             )
         try:
-            self._file.write(_PREFIX.pack(size, crc32(payload)) + payload)
+            self._crc = crc32(payload, self._crc)
+            self._file.write(_PREFIX.pack(size, self._crc) + payload)
         except OSError as error:
             raise self._failed(error) from error
         self.records += 1
@@ -192,17 +195,19 @@ def read_log(path: Path) -> Iterator[Record]:
 def _records(file: BinaryIO, path: Path) -> Iterator[Record]:
     decode = msgspec.msgpack.Decoder(Record).decode
     offset = 0
+    before = 0
     while len(prefix := file.read(_PREFIX.size)) == _PREFIX.size:
         length, crc = _PREFIX.unpack(prefix)
         if not 0 < length <= RECORD_BYTES_MAX:
             raise _damaged(path, offset, f"no record is {length} bytes long")
         payload = file.read(length)
         if len(payload) < length:
-            if _holds_whole_payload(payload, crc):
+            if _holds_whole_payload(payload, crc, before):
                 raise _damaged(path, offset, "the record is shorter than its length says")
             return
-        if crc32(payload) != crc:
+        if crc32(payload, before) != crc:
             raise _damaged(path, offset, "the checksum does not match")
+        before = crc
         if offset == 0:
             _refuse_foreign(payload, path)
         try:
@@ -213,13 +218,13 @@ def _records(file: BinaryIO, path: Path) -> Iterator[Record]:
         offset += _PREFIX.size + length
 
 
-def _holds_whole_payload(rest: bytes, crc: int) -> bool:
+def _holds_whole_payload(rest: bytes, crc: int, before: int) -> bool:
     """Whether the rest of a file begins with all of a payload that it seems to cut off.
 
     A crash leaves less than the payload. If the checksum fits some beginning of what is
     there, then the length is wrong: damage, behind which further records may lie.
     """
-    running = 0
+    running = before
     for at in range(len(rest)):
         running = crc32(rest[at : at + 1], running)
         if running == crc:

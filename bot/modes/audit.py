@@ -6,8 +6,9 @@ from typing import Any
 from zlib import crc32
 
 from bot.core.engine import Engine
+from bot.core.orders import OrderFault
 from bot.domain.decisions import Resync
-from bot.domain.events import FeedLost, FeedOpened
+from bot.domain.events import Event, FeedLost, FeedOpened
 from bot.domain.tape import LOST_RESYNC, Tape
 from bot.journal.capture import JournalError
 from bot.journal.log import Closed, Decided, Header, Learned, Record, read_log
@@ -19,6 +20,10 @@ from bot.venues.binance.marketdata import MarketData
 
 class Difference(Exception):
     """The first decision that does not come out as journalled; str is one sentence."""
+
+
+class FramesEnd(JournalError):
+    """The log speaks of more market frames than the segments hold."""
 
 
 class Tapes:
@@ -72,7 +77,7 @@ class Tapes:
         if self._tape is None:
             chunk = next(self._chunks, None)
             if chunk is None:
-                raise JournalError(
+                raise FramesEnd(
                     f"the journal's market frames end after {self.frames}, and a record of the "
                     f"log comes after {frames}"
                 )
@@ -93,15 +98,35 @@ class Auditor:
         self._tapes = Tapes(self.engine, MarketData(header.instrument), read_segments(run.journal))
         self.decisions = 0
         self.closed = False
+        self.unread = 0  # records behind the last market frame that a crash left
+        self._header = header
+        self._manifest = run.read_manifest()
 
     def run(self) -> None:
-        """Every record in order; raises Difference at the first that does not come out."""
+        """Every record in order; raises Difference at the first that does not come out.
+
+        A crash may leave the log ahead of the market frames, which are written in larger
+        pieces: the audit then ends with the frames. A run that was closed lacks none.
+        """
+        if self._manifest.get("config_sha256", self._header.config_digest) != (
+            self._header.config_digest
+        ):
+            raise Difference("manifest.json names another configuration than the journal")
         for record in self._records:
-            if isinstance(record, Closed):
-                self._tapes.advance_to(record.at_frame)
-                self.closed = True
-            elif not isinstance(record, Header):
-                self._check(record)
+            try:
+                self._take(record)
+            except FramesEnd:
+                rest = list(self._records)
+                if isinstance(record, Closed) or any(isinstance(one, Closed) for one in rest):
+                    raise
+                self.unread = 1 + len(rest)
+
+    def _take(self, record: Record) -> None:
+        if isinstance(record, Closed):
+            self._tapes.advance_to(record.at_frame)
+            self.closed = True
+        elif not isinstance(record, Header):
+            self._check(record)
 
     def _check(self, record: Record) -> None:
         assert isinstance(record, Learned | Decided)
@@ -110,7 +135,7 @@ class Auditor:
             if isinstance(record.event, FeedLost):
                 self._tapes.lose(record.event.at, lost_cause(record.event))
             elif not isinstance(record.event, FeedOpened):
-                self.engine.apply(record.event)
+                self._apply(record.event)
             return
         decisions = self.engine.decide(record.now)
         self.decisions += 1
@@ -123,6 +148,12 @@ class Auditor:
             raise Difference(f"{where} was made from other input bytes than the journal holds")
         if any(isinstance(decision, Resync) for decision in decisions):
             self._tapes.lose(record.now)
+
+    def _apply(self, event: Event) -> None:
+        try:
+            self.engine.apply(event)
+        except OrderFault as fault:
+            raise Difference(f"the run cannot have learned {event}: {fault}") from fault
 
     @property
     def frames(self) -> int:
@@ -150,5 +181,6 @@ def audit(path: Path) -> dict[str, Any]:
         "frames": auditor.frames,
         "decisions": auditor.decisions,
         "closed": auditor.closed,
+        "records_without_frames": auditor.unread,
         "difference": difference,
     }

@@ -1,6 +1,8 @@
 """An audit reproduces a run, and finds one changed byte."""
 
+import struct
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -84,3 +86,73 @@ def test_a_journal_without_all_its_frames_is_damaged(run):
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(JournalError):
         open_run(tmp_path / "nothing")
+
+
+def records_of(run: Run) -> list[bytes]:
+    """The log's payloads."""
+    data, found, at = run.log.read_bytes(), [], 0
+    while at < len(data):
+        (size,) = struct.unpack_from("<I", data, at)
+        found.append(data[at + 8 : at + 8 + size])
+        at += 8 + size
+    return found
+
+
+def write_records(run: Run, records: list[bytes], *, chained: bool) -> None:
+    """Put other records into the log, with checksums of their own or those of a chain."""
+    crc, text = 0, b""
+    for record in records:
+        crc = crc32(record, crc if chained else 0)
+        text += struct.pack("<II", len(record), crc) + record
+    run.log.write_bytes(text)
+
+
+def test_records_rewritten_as_they_are_are_the_same(run):
+    before = run.log.read_bytes()
+    write_records(run, records_of(run), chained=True)
+    assert run.log.read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["changed", "taken out", "put in"])
+def test_one_record_with_a_checksum_of_its_own_is_noticed(run, what):
+    records = records_of(run)
+    data = run.log.read_bytes()
+    at = len(records) // 2
+    start = sum(8 + len(record) for record in records[:at])
+    end = start + 8 + len(records[at])
+    if what == "changed":
+        other = bytearray(records[at])
+        other[-1] ^= 1
+        piece = struct.pack("<II", len(other), crc32(bytes(other))) + other
+    else:
+        piece = b"" if what == "taken out" else data[start:end] * 2
+    run.log.write_bytes(data[:start] + piece + data[end:])
+    with pytest.raises(JournalError, match="is damaged at byte"):
+        audit(run.path)
+
+
+def test_an_event_about_an_order_that_never_was_is_one_sentence(run):
+    records = records_of(run)
+    opened = next(i for i, record in enumerate(records) if b"OrderOpened" in record)
+    records[opened] = records[opened].replace(b"mm-1", b"mm-9")
+    write_records(run, records, chained=True)
+    result = audit(run.path)
+    assert not result["ok"]
+    assert result["difference"].startswith("the run cannot have learned OrderOpened(")
+
+
+def test_a_manifest_of_another_configuration_is_noticed(run):
+    manifest = run.read_manifest()
+    run.write_manifest({**manifest, "config_sha256": "0" * 64})
+    assert audit(run.path)["difference"].startswith("manifest.json names another configuration")
+
+
+def test_a_crash_may_leave_the_log_ahead_of_the_frames(run):
+    records = records_of(run)
+    write_records(run, records[:-1], chained=True)  # no Closed
+    rewrite(run, b"".join(read_segments(run.journal))[:-200_000].rpartition(b"\n")[0] + b"\n")
+    result = audit(run.path)
+    assert result["ok"], result["difference"]
+    assert not result["closed"]
+    assert 0 < result["records_without_frames"] < len(records)
+    assert 0 < result["decisions"] < len(records)

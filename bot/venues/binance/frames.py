@@ -208,6 +208,19 @@ def read_symbol(buf: bytes, at: int, end: int, symbol: Array) -> tuple[int, int]
 
 
 @njit(cache=True, nogil=True)
+def read_scalar(
+    buf: bytes, at: int, end: int, row: Array, key: int, event: int, tick_units: int
+) -> tuple[int, int]:
+    """Any other value, into the row if it is of use: (its bit or 0, offset behind it or -1)."""
+    bit, at = read_number(buf, at, end, row, key, event)
+    if bit == 0:
+        bit, at = read_value(buf, at, end, row, key, event, tick_units)
+    if bit == 0:
+        at = skip_value(buf, at, end)
+    return bit, at
+
+
+@njit(cache=True, nogil=True)
 def read_fields(
     buf: bytes,
     at: int,
@@ -233,7 +246,9 @@ def read_fields(
         at += 1
         listed = buf[at] == BRACKET_OPEN
         bit = 0
-        if listed and key in (K_BIDS, K_SNAP_BIDS):
+        if has & H_SYMBOL and r["side"] == FOREIGN:
+            at = skip_value(buf, at, end)  # another symbol has another tick: nothing to read
+        elif listed and key in (K_BIDS, K_SNAP_BIDS):
             if has & (H_BIDS | H_ASKS):
                 return event, has, n, -1  # bids come first and once, or the slices lie
             before = n
@@ -254,11 +269,7 @@ def read_fields(
             r["side"], at = read_symbol(buf, at, end, symbol)
             bit = H_SYMBOL
         else:
-            bit, at = read_number(buf, at, end, row, key, event)
-            if bit == 0:
-                bit, at = read_value(buf, at, end, row, key, event, tick_units)
-            if bit == 0:
-                at = skip_value(buf, at, end)
+            bit, at = read_scalar(buf, at, end, row, key, event, tick_units)
         if at < 0 or at >= end or has & bit:
             return event, has, n, -1  # cut short, malformed, or a key stands twice
         has |= bit
