@@ -39,4 +39,6 @@ $(STAMP): $(LOCK) pyproject.toml
 	@awk '/^[^ ]/ { wanted = /^uv==/ } wanted' $(LOCK) | $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r /dev/stdin
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r $(LOCK)
 	@$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e .
+	@echo "Compiling the kernels, once ..." >&2
+	@$(VENV)/bin/python -m bot.modes.warmup >&2
 	@touch $@
