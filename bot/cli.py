@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
+from functools import partial
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -267,6 +268,26 @@ def _short(value: object) -> str:
     return str(value)
 
 
+def _logged(
+    settings: "Loaded", work: Callable[[], tuple[int, dict[str, Any]]]
+) -> tuple[int, dict[str, Any]]:
+    """The exit code and the result of `work`, whose log lines go to stderr."""
+    from bot.ops.logs import set_up
+    from bot.shell.clock import Clock
+
+    logs = set_up(settings.settings.run.log_level, now=Clock().now)
+    try:
+        return until_stopped(work)
+    finally:
+        logs.close()
+
+
+def _end(code: int, result: dict[str, Any], as_json: bool) -> NoReturn:
+    """Print a result and leave."""
+    out(json.dumps(result) if as_json else _for_people(result))
+    raise typer.Exit(code)
+
+
 @app.command()
 def run(
     config: ConfigPath,
@@ -276,19 +297,10 @@ def run(
 ) -> None:
     """The daemon: market data from a venue, orders on paper, until it is told to stop."""
     from bot.modes.run import run as run_live
-    from bot.ops.logs import set_up
-    from bot.shell.clock import Clock
 
     settings = loaded(config, sets)
-    logs = set_up(settings.settings.run.log_level, now=Clock().now)
-    try:
-        code, result = until_stopped(
-            lambda: run_live(settings, config, lambda: reread(config, sets), seconds)
-        )
-    finally:
-        logs.close()
-    out(json.dumps(result) if as_json else _for_people(result))
-    raise typer.Exit(code)
+    work = partial(run_live, settings, config, lambda: reread(config, sets), seconds)
+    _end(*_logged(settings, work), as_json)
 
 
 @app.command()
@@ -301,17 +313,9 @@ def record(
 ) -> None:
     """What a venue sends, frame by frame, into captures that `replay` reads."""
     from bot.modes.record import record as run_recording
-    from bot.ops.logs import set_up
-    from bot.shell.clock import Clock
 
     settings = loaded(config, sets)
-    logs = set_up(settings.settings.run.log_level, now=Clock().now)
-    try:
-        code, result = until_stopped(lambda: run_recording(settings, to, seconds))
-    finally:
-        logs.close()
-    out(json.dumps(result) if as_json else _for_people(result))
-    raise typer.Exit(code)
+    _end(*_logged(settings, partial(run_recording, settings, to, seconds)), as_json)
 
 
 @app.command()
@@ -334,8 +338,7 @@ def demo(
             settings, scenario=scenario, seed=seed, seconds=seconds, show=show, picture=picture
         )
     )
-    out(json.dumps(result) if as_json else _for_people(result))
-    raise typer.Exit(code)
+    _end(code, result, as_json)
 
 
 @app.command()
