@@ -284,6 +284,10 @@ def _logged(
 
 def _end(code: int, result: dict[str, Any], as_json: bool) -> NoReturn:
     """Print a result and leave."""
+    if code == 1:
+        run = result.get("run")
+        where = f"; {run}/bot.log says more" if run and Path(run, "bot.log").exists() else ""
+        sys.stderr.write(f"the run broke and was stopped{where}\n")
     out(json.dumps(result) if as_json else _for_people(result))
     raise typer.Exit(code)
 
@@ -322,7 +326,7 @@ def record(
 def demo(
     seconds: Seconds = None,
     scenario: Annotated[str, typer.Option(help="calm, trend, whipsaw, cliff or stall")] = "calm",
-    seed: Annotated[int, typer.Option(min=0, help="another market")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="another market")] = 1,
     config: Annotated[Path | None, typer.Option(help="a YAML file instead of the demo's")] = None,
     picture: Annotated[Path | None, typer.Option(help="SVG file for the last screen")] = None,
     sets: Sets = [],  # noqa: B006 - typer copies it
@@ -348,7 +352,7 @@ def serve(
     host: Annotated[str, typer.Option(help="a loopback address")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one")] = 0,
     scenario: Annotated[str, typer.Option(help="calm, trend, whipsaw, cliff or stall")] = "calm",
-    seed: Annotated[int, typer.Option(min=0, help="another market")] = 1,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="another market")] = 1,
     capture: Annotated[list[Path] | None, typer.Option(help="play recorded data instead")] = None,
     speed: Annotated[
         float, typer.Option(min=0.01, max=100.0, callback=finite, help="of the market's time")

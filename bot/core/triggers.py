@@ -296,11 +296,15 @@ def fill_speed(facts: Facts, now: int) -> Verdict | None:
     if lots_1s == 0 and lots_5s == 0:
         return None
     risk, limit = facts.risk, facts.risk.max_position_lots
-    fast = abs(lots_1s) >= risk.fill_speed_fraction_1s * limit
-    slow = abs(lots_5s) >= risk.fill_speed_fraction_5s * limit
-    if not fast and not slow:
+    most_1s, most_5s = risk.fill_speed_fraction_1s * limit, risk.fill_speed_fraction_5s * limit
+    if abs(lots_1s) < most_1s and abs(lots_5s) < most_5s:
         return None
-    evidence = {"lots_1s": float(lots_1s), "lots_5s": float(lots_5s), "limit": float(limit)}
+    evidence = {
+        "lots_1s": float(lots_1s),
+        "most_1s": most_1s,
+        "lots_5s": float(lots_5s),
+        "most_5s": most_5s,
+    }
     return Verdict(Severity.PAUSED, "fill_speed", evidence)
 
 

@@ -22,7 +22,7 @@ from bot.domain.instrument import Fees, Instrument
 from bot.domain.params import Params
 from bot.journal.capture import JournalError
 
-LOG_VERSION: Final = 2
+LOG_VERSION: Final = 3
 RECORD_BYTES_MAX: Final = 2**20
 BUFFER_BYTES: Final = 2**20
 

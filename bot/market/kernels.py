@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bot.domain.tape import BOOK_CHANGED, BOOK_LOST, BOOK_RESET, NOTHING, TOUCH_CHANGED, TRADED
 from bot.market.levels import BLOCK, BOOK, WINDOW, clear, level_qty_at, put_side, recentre
 
+TICKER_APART_PARTS: Final = 20  # a ticker one part in so many from the book is not believed
 ENVELOPE_NS_PER_NS: Final = 20_000  # the lag envelope rises 1 ns in so many: 50 ppm of drift
 ENVELOPE_NONE: Final = 1 << 62
 
@@ -102,8 +103,16 @@ def stamp(book: Array, recv: int, exch: int) -> None:
 
 @njit(cache=True, nogil=True)
 def ticker_differs(book: Array) -> bool:
-    """At equal update ids the ticker must state the depth book's own touch."""
+    """At equal update ids the ticker must state the depth book's own touch.
+
+    At any other id it must at least be near it: what is a twentieth away is no market.
+    """
     h = book[0]
+    if h["ticker_bid"] != 0 and h["best_bid"] != 0 and h["best_ask"] != 0:
+        doubled = h["best_bid"] + h["best_ask"]
+        apart = h["ticker_bid"] + h["ticker_ask"] - doubled
+        if abs(apart) * TICKER_APART_PARTS > doubled and h["overlay"] == 1:
+            return True
     if h["ticker_id"] != h["book_id"] or h["ticker_bid"] == 0:
         return False
     return bool(

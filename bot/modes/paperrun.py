@@ -135,12 +135,13 @@ class PaperRun:
         self.summary.finish(now, self.engine)
         self.engine.markouts.finish(float(self.engine.mark()))
         try:
+            if self.segments is not None:
+                self.segments.close()  # first: what is called closed lacks no frame
             if self._log is not None:
                 self._log.append(Closed(self.pump.frames, now, reason))
-                self._log.close()
         finally:
-            if self.segments is not None:
-                self.segments.close()
+            if self._log is not None:
+                self._log.close()
 
     def result(self) -> dict[str, Any]:
         """What `--json` prints; programs rely on its keys. Money as exact decimal text."""

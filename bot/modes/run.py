@@ -44,6 +44,7 @@ BYTES_MAX: Final = 64 << 20
 SAMPLE_S: Final = 1.0
 TRIES: Final = 2  # to trade, and after a failure to cancel
 HOUSEKEEPING_S: Final = 60.0
+MINUTE_NS: Final = 60 * NS_PER_S
 DAY_NS: Final = 24 * 3_600 * NS_PER_S
 
 EXIT_DONE: Final = 0
@@ -119,6 +120,8 @@ class LiveRun:
         self.supervisor = Supervisor(self._broke)
         self._listener = listener
         self._interrupts = 0
+        self._reported: dict[str, int] = {}
+        self._reported_at = 0
         self._on_sample = on_sample
         self._sample_s = sample_s
         self._decisions = 0
@@ -245,8 +248,28 @@ class LiveRun:
                 dropped_frames=self.inbox.dropped,
                 tasks=len(asyncio.all_tasks()),
             )
+            self._report_obstacles()
             if self._on_sample is not None:
                 self._on_sample(self, view)
+
+    def _obstacles(self) -> dict[str, int]:
+        """What keeps a book from being built, and how often it did."""
+        counts, feed = self.paper.codec.counts(), self.feed.stats()
+        found = {f"snapshot: {cause}": n for cause, n in feed.snapshot_failures.items()}
+        found |= {f"connection: {cause}": n for cause, n in feed.refused.items()}
+        unreadable = counts["unreadable"] + counts["unreadable_depth"]
+        return found | ({"unreadable frames": unreadable} if unreadable else {})
+
+    def _report_obstacles(self) -> None:
+        """Log what is new among them, in full once a minute."""
+        found, now = self._obstacles(), self.clock.now()
+        new = found.keys() - self._reported.keys()
+        if new or (found != self._reported and now - self._reported_at > MINUTE_NS):
+            self._reported, self._reported_at = found, now
+            self.log.warning(
+                "no_book_yet" if not self.paper.engine.book.trusted else "obstacles",
+                **{name.replace(": ", "_"): n for name, n in sorted(found.items())},
+            )
 
     async def _housekeeping(self) -> None:
         days = self.loaded.settings.run.market_days
@@ -270,6 +293,8 @@ class LiveRun:
         others = [] if self._connections else ["feed not connected"]
         if self.daemon.reason:
             others.append(f"stopping: {self.daemon.reason}")
+        if not self.paper.engine.book.trusted:
+            others += [f"{name} ({n})" for name, n in sorted(self._obstacles().items())]
         return readiness(self.paper.engine.view(), others)
 
     def _close(self) -> None:

@@ -27,7 +27,7 @@ from bot.domain.units import Side
 from bot.domain.view import View
 
 SCHEMA_VERSION: Final = 1
-ORDERS_MAX: Final = 65_536  # remembered; a later report of an older order changes no row
+ORDERS_MAX: Final = 8_192  # as many ended ones as the order table remembers
 
 # Prices, quantities and money are exact decimals and hence text; times are ns since the
 # epoch. Signals are floats in the model's units. STRICT refuses a value of another type.

@@ -180,6 +180,9 @@ class Feed:
                 self._refused["timeout"] += 1
             except (OSError, WebSocketException):
                 self._refused["unreachable"] += 1
+            except AssertionError:
+                # websockets 17 asserts where bytes come before the answer to its handshake.
+                self._refused["garbled"] += 1
             else:
                 self._connects += 1
                 age = limits.age_ms_max - int(self._clock.jitter() * limits.age_jitter_ms)

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as calls on the event loop."""
+"""SIGINT, SIGTERM and SIGHUP as calls on the event loop; a closed terminal stops a run, too."""
 
 import asyncio
 import signal
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-STOPS: Final = (signal.SIGINT, signal.SIGTERM)
+STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -16,8 +16,11 @@ def stop_signals(told: Callable[[signal.Signals], None]) -> Iterator[None]:
     Only on the main thread, with its event loop running.
     """
     loop = asyncio.get_running_loop()
-    before = [(name, signal.getsignal(name)) for name in STOPS]
-    for name in STOPS:
+    # What is ignored stays so: that is what nohup is for.
+    before = [
+        (name, action) for name in STOPS if (action := signal.getsignal(name)) is not signal.SIG_IGN
+    ]
+    for name, _ in before:
         loop.add_signal_handler(name, told, name)
     try:
         yield

@@ -157,6 +157,10 @@ def both_hosts(base: str) -> tuple[str, str]:
     """(REST, sockets) behind one `http(s)://host[:port]`. Raises ValueError for another form."""
     parts = urlsplit(base.rstrip("/"))
     plain = not (parts.path or parts.query or parts.fragment or parts.username)
+    try:
+        plain = plain and parts.port != 0
+    except ValueError:  # out of range
+        plain = False
     if parts.scheme not in ("http", "https") or not parts.hostname or not plain:
         raise ValueError(f"{base!r} is not http(s)://host:port")
     return f"{parts.scheme}://{parts.netloc}", f"ws{parts.scheme[4:]}://{parts.netloc}"
