@@ -213,7 +213,7 @@ def test_a_crash_before_the_header_is_an_empty_log(tmp_path: Path) -> None:
 def test_another_version_is_refused_even_when_its_header_differs(tmp_path: Path) -> None:
     path = tmp_path / "d.log"
     write(path, [msgspec.structs.replace(HEADER, version=1)])
-    words = "d.log is a log of version 1, this program reads version 2$"
+    words = "d.log is a log of version 1, this program reads version 3$"
     with pytest.raises(JournalError, match=words):
         list(read_log(path))
     path.write_bytes(framed(msgspec.msgpack.encode({"type": "Header", "version": 1, "else": 1})))

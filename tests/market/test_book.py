@@ -440,6 +440,23 @@ def test_an_equal_ticker_that_disagrees(first: str, stated: tuple[int, float, in
     assert book.read().distrust == TRUSTED
 
 
+@pytest.mark.parametrize("factor", [10, 2, 0.9, 0.1])
+def test_a_ticker_far_from_the_book_is_no_market(factor: float) -> None:
+    book = simple(9)
+    far = round(MID * factor)
+    assert touch(book, 10, far, 2.0, far + 1, 1.0) == TRUST
+    assert book.read().distrust == TICKER_DISAGREES
+
+
+@pytest.mark.parametrize("factor", [1.04, 0.96])
+def test_a_ticker_may_run_ahead_of_the_book(factor: float) -> None:
+    book = simple(9)
+    ahead = round(MID * factor)
+    touch(book, 10, ahead, 2.0, ahead + 1, 1.0)
+    assert book.read().distrust == TRUSTED
+    assert (book.read().bid, book.read().overlay) == (ahead, 1)
+
+
 def test_wake_flags() -> None:
     book = simple(10)
     fair = book.read().fair

@@ -27,3 +27,18 @@ async def test_also_after_a_failure() -> None:
     with pytest.raises(ZeroDivisionError), stop_signals(print):
         1 / len([name for name, old in zip(STOPS, before, strict=True) if old is handler(name)])
     assert [signal.getsignal(name) for name in STOPS] == before
+
+
+async def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    told: list[signal.Signals] = []
+    try:
+        with stop_signals(told.append):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await eventually(lambda: told)
+        assert told == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -105,6 +105,8 @@ def test_every_venue_that_the_codec_reads_has_endpoints():
         ({"base": "http://127.0.0.1:1/api"}, "is not http"),
         ({"base": "http://me@127.0.0.1"}, "is not http"),
         ({"base": "127.0.0.1:1"}, "is not http"),
+        ({"base": "http://127.0.0.1:99999"}, "is not http"),
+        ({"base": "http://127.0.0.1:0"}, "is not http"),
     ],
 )
 def test_what_cannot_be_connected_to_is_refused(arguments, message):
