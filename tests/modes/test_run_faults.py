@@ -232,7 +232,8 @@ FAULTS = {
         confirmed_s_max=1.5,
     ),
     "old burst": Fault(
-        lambda s: s.server.hold(2.5), None, SILENCE, "silent", 1.3, lasts_s=2.5, sets=IMPATIENT
+        lambda s: s.server.hold(8.0), None, SILENCE, "silent", 1.3, lasts_s=8.0,
+        back_s_max=BACK_S + 2.0, sets=IMPATIENT,  # attempts are spaced by then
     ),
     "restart": Fault(lambda s: s.server.restart(1), None, LOST, "cut", 0.1),
     "lost depth": Fault(lambda s: s.server.swallow(1), None, ("book_untrusted:gap",), "", 0.25),
