@@ -287,7 +287,7 @@ async def test_what_fails_at_the_end_is_told_and_the_rest_is_closed(
 
 
 async def test_a_venue_that_is_not_there(bench: Bench) -> None:
-    sets = ["feed.patience_s=0.2"]
+    sets = ["feed.patience_s=1.0"]
     bench.url = "http://127.0.0.1:9"
     code, live = await bench.go(None, *sets)
     assert (code, live.daemon.reason) == (5, "the venue cannot be reached")
