@@ -68,11 +68,7 @@ def glft_terms(
         and -inf < xi < inf
     ):
         raise _outside(gamma=gamma, sigma=sigma, A=A, k=k, rebate=rebate, xi=xi)
-    if base_gamma is None:
-        base_gamma = gamma
-    elif not 0.0 < base_gamma < inf:
-        raise _outside(base_gamma=base_gamma)
-    half = _base(base_gamma, k) + 0.5 * xi - rebate
+    half = _half(gamma if base_gamma is None else base_gamma, k, rebate, xi)
     if sigma == 0.0:
         return Terms(half, 0.0)
     g = _bounded_g(gamma, k)
@@ -110,11 +106,7 @@ def avellaneda_stoikov_terms(
         and -inf < xi < inf
     ):
         raise _outside(gamma=gamma, sigma=sigma, tau=tau, k=k, rebate=rebate, xi=xi)
-    if base_gamma is None:
-        base_gamma = gamma
-    elif not 0.0 < base_gamma < inf:
-        raise _outside(base_gamma=base_gamma)
-    half = _base(base_gamma, k) + 0.5 * xi - rebate
+    half = _half(gamma if base_gamma is None else base_gamma, k, rebate, xi)
     skew = gamma * sigma * sigma * tau
     return Terms(half, skew if skew < SKEW_MAX else SKEW_MAX)
 
@@ -252,6 +244,13 @@ def _quote(mid: float, q: float, terms: Terms) -> Quote:
         bid=mid - (half + (q + 0.5) * skew),
         ask=mid + (half - (q - 0.5) * skew),
     )
+
+
+def _half(base_gamma: float, k: float, rebate: float, xi: float) -> float:
+    """The distance that both models share; raises ValueError for a base outside its domain."""
+    if not 0.0 < base_gamma < inf:
+        raise _outside(base_gamma=base_gamma)
+    return _base(base_gamma, k) + 0.5 * xi - rebate
 
 
 def _base(gamma: float, k: float) -> float:
