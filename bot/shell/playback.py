@@ -24,7 +24,7 @@ from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 from bot.journal.capture import CaptureError, chunks
 from bot.market.book import Book
 from bot.shell.venueserver import PULSES, opened, respond
-from bot.shell.venuesockets import VenueSockets
+from bot.shell.venuesockets import Motion, VenueSockets
 from bot.venues.binance.marketdata import MarketData
 from bot.venues.binance.publicapi import PublicApi, Refused
 from bot.venues.binance.publictext import PublicText, Shown
@@ -83,7 +83,7 @@ class Playback:
         self._waiting: list[asyncio.Future[bytes]] = []  # GET depth; b"" means the kept book
         self._answering = 0
         self._answered = asyncio.Event()
-        self._player: asyncio.Task[None] | None = None
+        self._motion = Motion()
         self.sockets = VenueSockets(
             session_of=self._session_of,
             respond=self._respond,
@@ -113,26 +113,19 @@ class Playback:
         _warm(self.instrument)
         await self.sockets.start()
         if not self._lockstep:
-            self._player = asyncio.create_task(self._play())
+            self._motion.begin(self._play())
 
     async def close(self) -> None:
         """Stop and close every socket. Raises what ended the playing too early."""
-        player, self._player = self._player, None
-        if player is not None:
-            player.cancel()
-            await asyncio.wait([player])
+        error = await self._motion.end()
         self._release(b"")
         await self.sockets.close()
-        if player is not None and not player.cancelled() and (error := player.exception()):
+        if error is not None:
             raise error
 
     async def wait(self) -> None:
         """Return once the playback was closed; raises what ended the playing too early."""
-        player = self._player
-        if player is not None:
-            await asyncio.wait([player])
-            if not player.cancelled() and (error := player.exception()):
-                raise error
+        await self._motion.wait()
 
     async def __aenter__(self) -> Self:
         await self.start()

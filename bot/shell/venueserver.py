@@ -14,7 +14,7 @@ from aiohttp import web
 
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
-from bot.shell.venuesockets import Pulse, SocketStats, VenueSockets
+from bot.shell.venuesockets import Motion, Pulse, SocketStats, VenueSockets
 from bot.sim.exchange import LevelSet, Printed, Private, Public
 from bot.venues.binance.board import Board
 from bot.venues.binance.publicapi import PublicApi, Refused, unknown_path
@@ -116,7 +116,7 @@ class VenueServer:
         self._board = Board(self._text)
         self._planned = -1
         self._id_shift = 0
-        self._driver: asyncio.Task[None] | None = None
+        self._motion = Motion()
         self._swallow = 0
         self._steps = self._trades = self._depth_updates = self._book_tickers = 0
         self._held_back = self._swallowed = self._behind = 0
@@ -130,25 +130,18 @@ class VenueServer:
         """Listen and let the market run. Raises OSError when the port cannot be had."""
         await self.sockets.start()
         self._began = self._last = self._clock()
-        self._driver = asyncio.create_task(self._drive())
+        self._motion.begin(self._drive())
 
     async def close(self) -> None:
         """Stop the market, close every socket. Raises what the market raised, if it did."""
-        driver, self._driver = self._driver, None
-        if driver is not None:
-            driver.cancel()
-            await asyncio.wait([driver])
+        error = await self._motion.end()
         await self.sockets.close()
-        if driver is not None and not driver.cancelled() and (error := driver.exception()):
+        if error is not None:
             raise error
 
     async def wait(self) -> None:
         """Return once the server was closed; raises what the market raised, if it broke."""
-        driver = self._driver
-        if driver is not None:
-            await asyncio.wait([driver])
-            if not driver.cancelled() and (error := driver.exception()):
-                raise error
+        await self._motion.wait()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -8,8 +8,8 @@ lets memory grow.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final, NamedTuple, Protocol
 
 from aiohttp import WSMessage, WSMsgType, web
 
@@ -159,6 +159,42 @@ class Client:
         except TimeoutError:
             pass
         self.abort()
+
+
+class Motion:
+    """The task that moves a market while its sockets are open."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self, job: Coroutine[Any, Any, None]) -> None:
+        """Run `job` until it ends, or until `end`."""
+        self._task = asyncio.create_task(job)
+
+    async def end(self) -> Exception | None:
+        """Stop it, if it was begun; what broke it, which its caller raises once all is closed."""
+        task, self._task = self._task, None
+        if task is None:
+            return None
+        task.cancel()
+        await asyncio.wait([task])
+        return broken(task)
+
+    async def wait(self) -> None:
+        """Return once it has ended; raises what broke it."""
+        if (task := self._task) is not None:
+            await asyncio.wait([task])
+            if error := broken(task):
+                raise error
+
+
+def broken(task: asyncio.Task[None]) -> Exception | None:
+    """What broke an ended task; None for a cancelled one."""
+    error = None if task.cancelled() else task.exception()
+    assert error is None or isinstance(error, Exception)
+    return error
 
 
 class VenueSockets:
