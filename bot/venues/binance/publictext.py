@@ -32,6 +32,11 @@ class Shown(NamedTuple):
     bids: Levels
     asks: Levels
 
+    def touch(self) -> tuple[int, int, int, int]:
+        """Bid tick, bid atoms, ask tick, ask atoms; zeros for an empty side."""
+        none = (0, 0)
+        return (*(self.bids[0] if self.bids else none), *(self.asks[0] if self.asks else none))
+
 
 class PublicText:
     """The messages of one symbol of `binance-spot` or `binance-usdm`.
@@ -119,8 +124,7 @@ class PublicText:
 
     def book_ticker(self, now: int, at: int, book: Shown) -> bytes:
         """Stream `<symbol>@bookTicker`, from a book's first levels; spot states no time."""
-        bid, bid_qty = book.bids[0] if book.bids else (0, 0)
-        ask, ask_qty = book.asks[0] if book.asks else (0, 0)
+        bid, bid_qty, ask, ask_qty = book.touch()
         touch = b'"u":%d,"s":"%b","b":"%b","B":"%b","a":"%b","A":"%b"' % (
             book.last_id,
             self._symbol,
@@ -178,8 +182,7 @@ class PublicText:
         numbers = self.day_numbers(now, tally)
         spot = b""
         if not self.futures:
-            bid, bid_qty = book.bids[0] if book.bids else (0, 0)
-            ask, ask_qty = book.asks[0] if book.asks else (0, 0)
+            bid, bid_qty, ask, ask_qty = book.touch()
             spot = b'"x":"%b","b":"%b","B":"%b","a":"%b","A":"%b",' % (
                 self.price(tally.day.open),
                 self.price(bid),
