@@ -179,7 +179,7 @@ class PublicText:
 
     def day(self, now: int, tally: Tally, book: Shown) -> bytes:
         """Stream `<symbol>@ticker`; the best levels are told on spot only."""
-        numbers = self.day_numbers(now, tally)
+        values = self.day_numbers(now, tally)
         spot = b""
         if not self.futures:
             bid, bid_qty, ask, ask_qty = book.touch()
@@ -190,7 +190,7 @@ class PublicText:
                 self.price(ask),
                 self.quantity(ask_qty),
             )
-        members = b",".join([b'"%b":"%b"' % (key, numbers[name]) for key, name in _DAY])
+        members = b",".join([b'"%b":"%b"' % (key, values[name]) for key, name in _DAY])
         return b'{"e":"24hrTicker","E":%d,"s":"%b",%b%b,"O":%d,"C":%d,"F":%d,"L":%d,"n":%d}' % (
             now,
             self._symbol,
@@ -205,8 +205,8 @@ class PublicText:
 
     def mini_day(self, now: int, tally: Tally) -> bytes:
         """Stream `<symbol>@miniTicker`."""
-        numbers = self.day_numbers(now, tally)
-        members = b",".join([b'"%b":"%b"' % (key, numbers[name]) for key, name in _MINI])
+        values = self.day_numbers(now, tally)
+        members = b",".join([b'"%b":"%b"' % (key, values[name]) for key, name in _MINI])
         return b'{"e":"24hrMiniTicker","E":%d,"s":"%b",%b}' % (now, self._symbol, members)
 
     def day_numbers(self, now: int, tally: Tally) -> dict[str, bytes]:
