@@ -48,7 +48,10 @@ class Channel:
 
 
 class Board:
-    """The streams of one symbol that somebody receives. Times are virtual ns."""
+    """The streams of one symbol that somebody receives.
+
+    Times are virtual ns; `wall_ms` is the wall clock, which messages state.
+    """
 
     def __init__(self, text: PublicText) -> None:
         self._text = text
@@ -105,28 +108,28 @@ class Board:
                 yield stream, message
 
     def _message(
-        self, channel: Channel, now: int, tally: Tally, shown: Callable[[int], Shown]
+        self, channel: Channel, wall_ms: int, tally: Tally, shown: Callable[[int], Shown]
     ) -> bytes | None:
         text, stream = self._text, channel.stream
         match stream.kind:
             case "depth":
-                return self._depth(channel, now)
+                return self._depth(channel, wall_ms)
             case "partial":
                 book = shown(stream.levels)
                 before, channel.sent_id = channel.sent_id, book.last_id
                 if book.last_id == before:
                     return None
                 first = book.last_id if before < 0 else before + 1
-                return text.partial(now, now, first, max(before, 0), book)
+                return text.partial(wall_ms, wall_ms, first, max(before, 0), book)
             case "ticker":
-                return text.day(now, tally, shown(1))
+                return text.day(wall_ms, tally, shown(1))
             case "miniTicker":
-                return text.mini_day(now, tally)
+                return text.mini_day(wall_ms, tally)
             case _:
                 last = tally.last_candle(stream.interval)
-                return None if last is None else text.candle(now, stream.interval, *last)
+                return None if last is None else text.candle(wall_ms, stream.interval, *last)
 
-    def _depth(self, channel: Channel, now: int) -> bytes | None:
+    def _depth(self, channel: Channel, wall_ms: int) -> bytes | None:
         if not channel.bids and not channel.asks:
             return None
         changed = Shown(
@@ -137,7 +140,7 @@ class Board:
         first, before = channel.sent_id + 1, channel.sent_id
         channel.sent_id = self._last_id
         channel.bids, channel.asks = {}, {}
-        return self._text.depth_update(now, now, first, before, changed)
+        return self._text.depth_update(wall_ms, wall_ms, first, before, changed)
 
     def __repr__(self) -> str:
         return f"<Board u={self._last_id} {list(self._channels)}>"
