@@ -35,8 +35,8 @@ class Channel:
         self.bids: dict[int, int] = {}
         self.asks: dict[int, int] = {}
 
-    def is_due(self, now: int) -> bool:
-        """Whether its time has come; the next one keeps the beat."""
+    def take_turn(self, now: int) -> bool:
+        """Whether its time has come; the turn is then taken, and the next one keeps the beat."""
         if now < self.at:
             return False
         if self.every:
@@ -101,7 +101,7 @@ class Board:
                     yield stream, raw
         for channel in self._channels.values():
             stream = channel.stream
-            if stream.kind in ("bookTicker", "trade", "aggTrade") or not channel.is_due(now):
+            if stream.kind in ("bookTicker", "trade", "aggTrade") or not channel.take_turn(now):
                 continue
             message = self._message(channel, wall_ms, tally, shown)
             if message is not None:
