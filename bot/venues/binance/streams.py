@@ -65,7 +65,7 @@ def stream_of(instrument: Instrument, name: str) -> Stream | None:
         return Stream(name, kind, 1_000)
     interval = kind.removeprefix("kline_")
     if kind != interval and interval in INTERVALS:
-        return Stream(name, "kline", 250 if futures else 2_000, 0, interval)
+        return Stream(name, "kline", 250 if futures else 2_000, interval=interval)
     return None
 
 
