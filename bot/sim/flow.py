@@ -321,7 +321,8 @@ class Flow:
             for zone, shelf in zip(self._params.zones, self._shelves, strict=True):
                 for distance in range(zone.near, zone.far):
                     tick = best - side * distance * self._params.tick_scale
-                    tick = self._snapped(side, tick) if distance else best
+                    if distance:
+                        tick = self._snapped(side, tick)
                     if tick > 0:
                         self._fill_level(side, tick, shelf, distance)
 
