@@ -41,6 +41,7 @@ SETTLE_S: Final = 1.0  # a client that has not read by then gets its snapshot an
 
 _DATA: Final = b'","data":'
 _SNAPSHOT: Final = b'{"lastUpdateId"'
+# The smallest book: `_warm` calls the kernels with it.
 _SMALLEST: Final = b'{"lastUpdateId":1,"bids":[["1","1"]],"asks":[["2","1"]]}\n'
 
 
@@ -194,6 +195,7 @@ class Playback:
             self.skipped += 1
 
     def _publish(self, stream: str, raw: bytes, frame: bytes) -> None:
+        """Send a frame; the first recorded depth also stands in for speeds not recorded."""
         self.sockets.publish(stream, raw, frame)
         if not self._is_depth(stream):
             return
