@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from rich.style import Style
 
 from bot.domain.units import BPS, Side
-from bot.domain.view import OrderView, View
+from bot.domain.view import QUOTING, OrderView, View
 from bot.ops.terminal_screen import WAITING, Screen
 from bot.ops.terminal_text import (
     BAD,
@@ -41,7 +41,6 @@ STATES: Final = {
     "PENDING_CANCEL": "cxl",
     "UNKNOWN": "unk",
 }
-QUOTING: Final = ("ACTIVE", "WIDEN", "ONE_SIDED", "REDUCE_ONLY")  # else the last quote is history
 
 
 class Rung(NamedTuple):
@@ -106,7 +105,7 @@ def book(screen: Screen, width: int, height: int) -> list[Line]:
 
 
 def quoting(view: View) -> bool:
-    """Whether the view's reservation price and half-spread are of now."""
+    """Whether the view's reservation price and half-spread are of now; else they are history."""
     return view.trusted and view.level in QUOTING and view.half_spread_ticks != 0.0
 
 

@@ -17,7 +17,7 @@ from aiohttp import StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
-from bot.domain.view import View
+from bot.domain.view import QUOTING, View
 
 LOCALHOST: Final = "localhost"
 LOCALHOST_ADDRESS: Final = "127.0.0.1"  # one address; the name may stand for two
@@ -25,9 +25,6 @@ PORT_MAX: Final = 65_535
 CONNECTIONS_MAX: Final = 64
 KEEP_ALIVE_S: Final = 15.0  # an idle connection is closed after it
 STOP_S_MAX: Final = 1.0  # for answers under way
-
-# PAUSED and above place nothing; REDUCE_ONLY quotes one side, to get out.
-QUOTING: Final = frozenset({"ACTIVE", "WIDEN", "ONE_SIDED", "REDUCE_ONLY"})
 
 HEADERS: Final = {
     hdrs.CACHE_CONTROL: "no-store",
