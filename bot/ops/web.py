@@ -169,6 +169,13 @@ def listen(host: str, port: int) -> socket.socket:
         raise WebError(why_not(host, port, error)) from error
 
 
+def why_not(host: str, port: int, error: OSError) -> str:
+    """One sentence for an address that cannot be bound."""
+    if error.errno == errno.EADDRINUSE:
+        return f"{host}:{port} is taken by another program: choose another port"
+    return f"{host}:{port} cannot be served: {error.strerror}"
+
+
 def loopback_address(host: str) -> str:
     """The address to bind for `host`. Raises ValueError unless it is loopback."""
     if host.lower() == LOCALHOST:
@@ -247,10 +254,3 @@ def _error(status: HTTPStatus, text: str) -> web.Response:
 def _json(status: HTTPStatus, content: Mapping[str, Any]) -> web.Response:
     body = msgspec.json.encode(content, enc_hook=str)
     return web.Response(status=status, body=body, content_type="application/json")
-
-
-def why_not(host: str, port: int, error: OSError) -> str:
-    """One sentence for an address that cannot be bound."""
-    if error.errno == errno.EADDRINUSE:
-        return f"{host}:{port} is taken by another program: choose another port"
-    return f"{host}:{port} cannot be served: {error.strerror}"
