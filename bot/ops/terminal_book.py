@@ -121,6 +121,7 @@ def rungs(
     for order in orders:
         if order.side is side:
             own.setdefault(order.tick, []).append(order)
+    # As many levels as leave room for own orders beyond them, but no fewer than half the rows.
     for count in range(min(n, len(levels)), -1, -1):
         inner = dict[int, float | None](levels[:count])
         last = levels[count - 1][0] if count else None
@@ -136,6 +137,7 @@ def rungs(
     far.sort(reverse=side is Side.BUY)
     near = sorted(inner, reverse=side is Side.BUY)
     if far or any(tick in own for tick in near[n:]):
+        # One row is the gap's; own orders that fall out for it lie behind it, too.
         late = [tick for tick in near[n - 1 :] if tick in own]
         near, far = near[: n - 1], [*late, *far]
     room = n - len(near) - 1
