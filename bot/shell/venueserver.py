@@ -200,6 +200,7 @@ class VenueServer:
         self._aggregated(self._tally.end_aggregate(), wall, stalled)
 
     def _traded(self, event: Printed, wall: int, stalled: bool) -> None:
+        """Write a trade, dated by the wall-clock ms at which its virtual time was reached."""
         late = round((self.virtual(wall) - event.at) / self._speed)
         at = (wall - max(late, 0)) // NS_PER_MS
         trade = Trade(at, event.trade_id, event.tick, event.lots, event.aggressor)

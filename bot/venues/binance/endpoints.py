@@ -28,6 +28,7 @@ Trades = Literal["trade", "aggTrade"]
 
 SNAPSHOT_LEVELS: Final = 1_000
 ENVELOPE: Final = b'{"stream":"'
+STREAM_BYTES_MAX: Final = 80  # no name is as long: a symbol's 35 and `@depth@100ms`
 SHUTDOWN: Final = b'"serverShutdown"'
 SHUTDOWN_BYTES_MAX: Final = 512  # such a frame is an event name and a time
 
@@ -167,11 +168,12 @@ def both_hosts(base: str) -> tuple[str, str]:
 
 
 def stream_of(raw: bytes) -> bytes:
-    """The stream's name in a combined-stream frame; empty where there is no envelope."""
+    """The stream's name in a combined-stream frame; empty where there is none to be found."""
     if not raw.startswith(ENVELOPE):
         return b""
-    stop = raw.find(b'"', len(ENVELOPE), len(ENVELOPE) + 80)
-    return raw[len(ENVELOPE) : max(stop, len(ENVELOPE))]
+    start = len(ENVELOPE)
+    stop = raw.find(b'"', start, start + STREAM_BYTES_MAX)
+    return raw[start:stop] if stop >= 0 else b""
 
 
 def announces_shutdown(raw: bytes) -> bool:
