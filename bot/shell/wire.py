@@ -117,27 +117,24 @@ class Wire:
         except _Shut:
             raise NotSent(Refusal(Verdict.REJECTED, "gate_shut")) from None
         except TimeoutError as error:
-            raise self._failure(talk, "timeout") from error
+            raise self._failure(call, talk, "timeout") from error
         except self._errors as error:
-            raise self._failure(talk, type(error).__name__) from error
+            raise self._failure(call, talk, type(error).__name__) from error
         finally:
             _TALK.reset(mark)
             if talk.sent_at:
                 self._sent(call.method, talk.sent_at)
 
-    def _failure(self, talk: Talk, name: str) -> CallFailed:
+    def _failure(self, call: Call, talk: Talk, name: str) -> CallFailed:
         """What is proved by a failure of this kind at this point of the call."""
         if not talk.sent_at:
             return NotSent(Refusal(Verdict.REJECTED, f"not_sent_{name}"))
         if not talk.status:
             return CallFailed(Refusal(Verdict.UNKNOWN, name))
         code, text = _error_of(talk.body)
-        refusal = self._codec.refusal(talk.status, code, text)
         wait = talk.headers.get(RETRY_AFTER, "")
-        if wait.isdigit():
-            longest = max(refusal.limited_s, float(wait))
-            refusal = msgspec.structs.replace(refusal, limited_s=longest)
-        return CallFailed(refusal)
+        wait_s = float(wait) if wait.isdigit() else 0.0
+        return CallFailed(self._codec.refusal(talk.status, code, text, call.priority, wait_s))
 
     def set_offset(self, ms: int) -> None:
         """Sign with times this many ms before our clock's (ccxt's `timeDifference`)."""
