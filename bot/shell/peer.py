@@ -5,14 +5,14 @@ them, like every address at the moment it is used, must be on the list of the wo
 asked for: sandbox and production can never mix.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
-from bot.venues.binance.endpoints import both_hosts
+from bot.venues.binance.endpoints import both_hosts, foreign_hosts
 
 # (venue) -> ccxt's class, the kinds of REST address that are used, and the user stream's type.
 PRODUCTS: Final = {
@@ -38,6 +38,10 @@ class Credentials(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return "<Credentials>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Show rich nothing: msgspec's own would put the fields into its tracebacks."""
+        return []
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -91,11 +95,10 @@ def new_peer(access: Access, timeout_ms: int, hooks: dict[str, Callable[..., Any
     return peer
 
 
-def check_host(url: str, hosts: Collection[str]) -> None:
+def check_host(url: str, hosts: Sequence[str]) -> None:
     """Raise ForeignHost unless the address is one of `hosts`."""
-    place = urlsplit(url).netloc
-    if place not in hosts and urlsplit(url).hostname not in hosts:
-        raise ForeignHost(f"{place} is not one of {', '.join(sorted(hosts))}")
+    for place in foreign_hosts((url,), hosts):
+        raise ForeignHost(f"{place} is not one of {', '.join(hosts)}")
 
 
 def _of_world(peer: Any, world: str) -> dict[str, Any]:
