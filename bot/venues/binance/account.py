@@ -5,7 +5,7 @@ Sources: "Exchange information", "Account information", "Query Commission Rates"
 Permission" (wallet).
 """
 
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import msgspec
@@ -205,6 +205,7 @@ class AccountAnswers:
         except KeyError as missing:
             raise ValueError(f"{symbol.symbol} is listed without {missing}") from None
         tick, lot = _step(prices.tick_size), _step(sizes.step_size)
+        lots = decimal_of(sizes.min_qty) / lot
         # Spot has either of two filters, USD-M one whose member is named otherwise.
         value = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL") or _Filter("")
         return Instrument(
@@ -214,7 +215,7 @@ class AccountAnswers:
             quote=symbol.quote_asset,
             tick=tick,
             lot=lot,
-            min_qty_lots=max(1, -int(-decimal_of(sizes.min_qty) // lot)),
+            min_qty_lots=max(1, int(lots.to_integral_value(ROUND_CEILING))),
             min_notional=decimal_of(plain(decimal_of(value.min_notional or value.notional or "0"))),
             linear=self.instrument.linear,
         )
