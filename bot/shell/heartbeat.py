@@ -1,7 +1,7 @@
 """Signs of life between the bot and its watchdog: one small file each, in the state folder.
 
-    bot      -> NAME.bot       turns of its loop   -> read by the watchdog every 250 ms
-    watchdog -> NAME.watchdog  looks at the bot    -> read by a bot that may not quote without it
+    bot      -> bot_path       turns of its loop   -> read by the watchdog every 250 ms
+    watchdog -> watchdog_path  looks at the bot    -> read by a bot that may not quote without it
 
 A beat is progress, not time: the writer refuses to count on when the loop did not turn, and the
 reader believes only a counter that it saw move, by its own clock. A file's age proves nothing,
@@ -53,6 +53,16 @@ class Beat(msgspec.Struct, frozen=True, gc=False):
     turns: int
     at: int
     state: State
+
+
+def bot_path(folder: Path, name: str) -> Path:
+    """Where the bot beats; `folder` and `name` are of `lease.state_folder` and `state_name`."""
+    return folder / f"{name}.bot"
+
+
+def watchdog_path(folder: Path, name: str) -> Path:
+    """Where its watchdog beats."""
+    return folder / f"{name}.watchdog"
 
 
 def pid_namespace() -> int:

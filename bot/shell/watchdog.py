@@ -28,6 +28,7 @@ BACK_OFF_S: Final = (0.1, 0.2, 0.4, 0.8, 1.0)  # after the first failure in a ro
 AT_ONCE_MAX: Final = 10  # cancels under way
 EMPTY_NS: Final = NS_PER_S // 2  # between the two reads that prove an empty venue
 SWEEP_S: Final = 0.25  # between cancels and the next read
+STOP_NS_MAX: Final = 10 * NS_PER_S  # for a rescue that is under way
 
 Caller = Callable[[Call], Awaitable[Any]]
 
@@ -39,7 +40,6 @@ class OrderWords(Protocol):
     def cancel(self, order_id: str) -> Call: ...
     def cancel_all(self) -> Call: ...
     def read_orders(self, body: Any) -> list[OrderReport]: ...
-    def is_own(self, order_id: str) -> bool: ...
 
 
 class Tally:
@@ -56,7 +56,7 @@ class Tally:
 
 
 class Watchdog:
-    """Watches one bot by its `pulse`, and cancels through `call`.
+    """Watches one bot by its `pulse`, and cancels through `call` what `is_own`.
 
     `validity_ms` is how long the venue may still accept a request that the bot had sent: until
     then an empty venue proves nothing. `exclusive` says that nobody else trades this symbol on
@@ -71,12 +71,14 @@ class Watchdog:
         "_codec",
         "_exclusive",
         "_failing",
+        "_is_own",
         "_log",
         "_own",
         "_pulse",
         "_rescue",
         "_settled",
         "_silent_until",
+        "_stop_by",
         "_validity_ns",
         "tally",
     )
@@ -85,6 +87,7 @@ class Watchdog:
         self,
         call: Caller,
         codec: OrderWords,
+        is_own: Callable[[str], bool],
         pulse: Pulse,
         own: Heartbeat,
         clock: Clock,
@@ -94,6 +97,7 @@ class Watchdog:
     ) -> None:
         self._call = call
         self._codec = codec
+        self._is_own = is_own
         self._pulse = pulse
         self._own = own
         self._clock = clock
@@ -105,19 +109,36 @@ class Watchdog:
         self._answered_at: int | None = None
         self._silent_until = 0  # the venue asked for that
         self._failing = ""
+        self._stop_by: int | None = None
         self.tally = Tally()
 
-    async def run(self) -> None:
-        """Watch until cancelled; raises what is an error of ours."""
+    def stop(self) -> None:
+        """End within a look; a rescue under way gets 10 s more to be confirmed."""
+        if self._stop_by is None:
+            self._stop_by = self._clock.now() + STOP_NS_MAX
+
+    async def run(self) -> bool:
+        """Watch until stopped; False when a rescue was left unfinished.
+
+        Raises what is an error of ours.
+        """
         probing = asyncio.create_task(self._probe())
         try:
-            while True:
+            while not self._is_over():
                 self.look()
                 if probing.done():
                     probing.result()
                 await asyncio.sleep(LOOK_S)
         finally:
+            unfinished = self._rescue is not None and not self._rescue.done()
             await _ended(probing, self._rescue)
+            self._own.beat(self.tally.looks, State.BLIND)  # nobody relies on us any longer
+        return not unfinished
+
+    def _is_over(self) -> bool:
+        if self._stop_by is None:
+            return False
+        return self._rescue is None or self._clock.now() >= self._stop_by
 
     def look(self) -> None:
         """Look at the bot once, and begin or end a rescue if that is due."""
@@ -205,7 +226,7 @@ class Watchdog:
         except ValueError as error:
             self._failed(f"unreadable: {error}")
             return None
-        return [report.order_id for report in reports if self._codec.is_own(report.order_id)]
+        return [report.order_id for report in reports if self._is_own(report.order_id)]
 
     async def _cancel(self, order_ids: Sequence[str]) -> None:
         """Ask for each to be cancelled; what became of it, the next read tells."""

@@ -29,6 +29,10 @@ OURS = ("mm1-1", "mm1-2", "mm0-9")  # the last one of an earlier run
 THEIRS = ("web_1", "other-2")
 
 
+def is_own(order_id: str) -> bool:
+    return order_id.startswith("mm")
+
+
 class Venue:
     """Orders that rest, and a language of three words; every call is noted with its second."""
 
@@ -49,9 +53,6 @@ class Venue:
 
     def cancel_all(self) -> Call:
         return Call("cancel_all", {}, Priority.CANCEL)
-
-    def is_own(self, order_id: str) -> bool:
-        return order_id.startswith("mm")
 
     def read_orders(self, body: Any) -> list[OrderReport]:
         if not isinstance(body, list):
@@ -106,6 +107,7 @@ class Bench:
         self.watchdog = Watchdog(
             venue.call,
             venue,
+            is_own,
             Pulse(self.bot_path),
             self.own,
             self.clock,
@@ -365,6 +367,36 @@ async def test_without_any_bot_it_only_keeps_its_line_open(tmp_path: Path) -> No
 
 
 @virtually
+async def test_it_stops_at_once_and_says_that_nobody_may_rely_on_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, Venue(*OURS))
+    task = asyncio.create_task(bench.watchdog.run())
+    await bench.beats(5)
+    assert bench.sight is State.WATCHING
+    bench.watchdog.stop()
+    bench.watchdog.stop()
+    await asyncio.sleep(0.25)
+    assert task.done()
+    assert await task is True
+    assert bench.sight is State.BLIND
+    assert bench.venue.open == list(OURS)
+
+
+@virtually
+@pytest.mark.parametrize("down", [False, True])
+async def test_a_rescue_under_way_is_finished_first_or_given_up(tmp_path: Path, down: bool) -> None:
+    bench = Bench(tmp_path, Venue(*OURS))
+    task = asyncio.create_task(bench.watchdog.run())
+    await asyncio.sleep(2.6)
+    bench.venue.down = down
+    await asyncio.sleep(0.5)
+    bench.watchdog.stop()
+    began = seconds()
+    assert await task is not down
+    assert seconds() - began <= 10.5
+    assert (bench.venue.open == []) is not down
+
+
+@virtually
 async def test_a_fault_of_ours_ends_it(tmp_path: Path) -> None:
     bench = Bench(tmp_path, Venue(*OURS))
 
@@ -410,7 +442,9 @@ async def rescued_after(tmp_path: Path, kill: signal.Signals) -> float:
     clock, venue = Clock(), Venue(*OURS, *THEIRS)
     own = Heartbeat(tmp_path / "w", clock, epoch="w", venue="v", symbol="S", state=State.BLIND)
     with bot(tmp_path / "b") as process:
-        watchdog = Watchdog(venue.call, venue, Pulse(tmp_path / "b"), own, clock, validity_ms=2_000)
+        watchdog = Watchdog(
+            venue.call, venue, is_own, Pulse(tmp_path / "b"), own, clock, validity_ms=2_000
+        )
         task = asyncio.create_task(watchdog.run())
         await asyncio.sleep(0.6)
         assert venue.named("cancel") == []
