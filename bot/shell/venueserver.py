@@ -20,7 +20,7 @@ from bot.sim.account import Account
 from bot.sim.events import LevelSet, Printed, Private, Public
 from bot.venues.binance.board import Board
 from bot.venues.binance.desk import Desk
-from bot.venues.binance.publicapi import PublicApi, unknown_path
+from bot.venues.binance.publicapi import Funding, PublicApi, unknown_path
 from bot.venues.binance.publictext import PublicText, Shown
 from bot.venues.binance.reply import Refused, Reply, Request
 from bot.venues.binance.seat import Seat
@@ -127,8 +127,9 @@ class VenueServer:
         self._began = self._last = clock()
         self._start = self._began if start is None else start
         self._tally = Tally(self._began // NS_PER_MS)
-        api = PublicApi(self._text, self._tally, self._shown)
+        api = PublicApi(self._text, self._tally, self._shown, self._funding)
         seats = [Seat(instrument.venue, key, secret, account) for key, secret, account in clients]
+        self._clients = list(clients)
         for client in clients:
             client.account.stamp = self._stamp
         self.desk = Desk(api, seats, self._wall_ms)
@@ -234,6 +235,14 @@ class VenueServer:
         """The wall-clock ms of a time of the market that is not long ago."""
         late = round((self.virtual(self._last) - at) / self._speed)
         return (self._last - max(late, 0)) // NS_PER_MS
+
+    def _funding(self) -> Funding | None:
+        """What the first client's account will settle next; all have the same."""
+        if not self._clients:
+            return None
+        account = self._clients[0].account
+        left = (account.next_funding - self.virtual(self._last)) / self._speed
+        return Funding(account.funding_rate, (self._last + round(left)) // NS_PER_MS)
 
     def _traded(self, event: Printed, wall: int, stalled: bool) -> None:
         late = round((self.virtual(wall) - event.at) / self._speed)
@@ -356,7 +365,7 @@ def opened(venue: str, path: str, query: Mapping[str, str]) -> Session | None:
 
 async def read(request: web.Request) -> Request:
     """A request as the venue's side reads it, its query and body as they were sent."""
-    body = await request.text() if request.can_read_body else ""
+    body = (await request.read()).decode("utf-8", "replace")
     query = request.raw_path.partition("?")[2]
     return Request(request.method, request.path, query, body, request.headers.get("X-MBX-APIKEY"))
 

@@ -31,7 +31,10 @@ class OrderForm:
         self.spot = instrument.venue == SPOT
 
     def read(self, params: Mapping[str, str], mark: int, client_id: str) -> NewOrder:
-        """POST order at a mark price in ticks; `client_id` is for one that names none."""
+        """POST order at a mark price in ticks, 0 if there is none.
+
+        `client_id` is for an order that names none.
+        """
         self.symbol(params)
         side = self.side(params)
         kind, in_force = self._kind(params)
@@ -156,7 +159,7 @@ class OrderForm:
         if self.spot:
             if rest or not 1 <= ticks <= TICKS_MAX:
                 raise filter_failure("PRICE_FILTER")
-            if not down <= ticks <= up:
+            if mark and not down <= ticks <= up:
                 raise filter_failure("PERCENT_PRICE_BY_SIDE")
             return int(ticks)
         if price <= 0:
@@ -166,7 +169,7 @@ class OrderForm:
         if ticks > TICKS_MAX:
             raise Refused(-4002, "Price greater than max price.")
         # The multipliers bound buys from above and sells from below (PERCENT_PRICE).
-        if side is Side.BUY and ticks > up:
+        if mark and side is Side.BUY and ticks > up:
             raise Refused(-4016, f"Limit price can't be higher than {self._price(up)}.")
         if side is Side.SELL and ticks < down:
             raise Refused(-4024, f"Limit price can't be lower than {self._price(down)}.")

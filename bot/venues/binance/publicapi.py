@@ -6,7 +6,8 @@ calls that ccxt makes. One symbol is listed; products without it answer with emp
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Final
+from decimal import Decimal
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -25,16 +26,31 @@ _SYMBOL: Final = re.compile(r"[A-Z0-9\-_.]{1,20}")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
+class Funding(NamedTuple):
+    """The next payment between longs and shorts; `at` in ms."""
+
+    rate: Decimal
+    at: int
+
+
 class PublicApi:
     """The REST side of one listed symbol.
 
-    `book(limit)` shows the best `limit` levels a side; `tally` holds the trades.
+    `book(limit)` shows the best `limit` levels a side; `tally` holds the trades; `funding`
+    says what comes next, None for a market without.
     """
 
-    def __init__(self, text: PublicText, tally: Tally, book: Callable[[int], Shown]) -> None:
+    def __init__(
+        self,
+        text: PublicText,
+        tally: Tally,
+        book: Callable[[int], Shown],
+        funding: Callable[[], Funding | None] = lambda: None,
+    ) -> None:
         self.text = text
         self.tally = tally
         self._book = book
+        self._funding = funding
         self._product = "fapi" if text.futures else "api"
         self.weights = Weights(text.instrument.venue)
 
@@ -207,15 +223,16 @@ class PublicApi:
         return Reply(200, self._one_or_all(query, body), 2)
 
     def _premium(self, query: Mapping[str, str], now: int) -> Reply:
-        """The mark price is the middle of the touch; there is no funding here."""
+        """The mark price is the middle of the touch."""
         book = self._book(1)
         touch = [levels[0][0] for levels in (book.bids, book.asks) if levels]
         mark = self.text.price(sum(touch) // max(len(touch), 1))
+        rate, at = self._funding() or Funding(Decimal(0), 0)
         body = (
             b'{"symbol":"%b","markPrice":"%b","indexPrice":"%b","estimatedSettlePrice":"%b",'
-            b'"lastFundingRate":"0.00000000","interestRate":"0.00000000","nextFundingTime":0,'
+            b'"lastFundingRate":"%b","interestRate":"0.00000000","nextFundingTime":%d,'
             b'"time":%d}'
-        ) % (self.text.symbol.encode(), mark, mark, mark, now)
+        ) % (self.text.symbol.encode(), mark, mark, mark, b"%.8f" % float(rate), at, now)
         return Reply(200, self._one_or_all(query, body), 1)
 
     def __repr__(self) -> str:

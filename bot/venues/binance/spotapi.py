@@ -4,11 +4,12 @@ Sources: "Trading endpoints" and "Account endpoints" of the spot documents, and 
 ccxt calls. `sapi` says what a key may do and what trading costs.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
-from bot.domain.account import AccountOrder, Refusal
+from bot.domain.account import AccountOrder, AccountTrade, Refusal
 from bot.venues.binance.orderform import OrderForm
 from bot.venues.binance.privateapi import Call, Route, Routes, integer, within
 from bot.venues.binance.privatetext import Member, PrivateText, money, refused
@@ -50,8 +51,7 @@ class SpotApi:
         account = call.seat.account
         wanted = self._form.read(call.params, account.mark(), call.seat.new_id("web"))
         order = self._done(account.place(call.at, wanted))
-        trades = [trade for trade in account.trades if trade.order_id == order.order_id]
-        return self._text.spot_placed(order, trades)
+        return self._text.spot_placed(order, just_traded(account.trades, order))
 
     def _cancel(self, call: Call) -> Member:
         order = self._form.found(call.params, call.seat.account.find, *_UNKNOWN)
@@ -248,6 +248,18 @@ def restrictions(call: Call) -> Member:
         "enableFixApiTrade": False,
         "enableFixReadOnly": False,
     }
+
+
+def just_traded(trades: Sequence[AccountTrade], order: AccountOrder) -> list[AccountTrade]:
+    """The trades of an order that was placed a moment ago, from the end of all."""
+    found, left = [], order.filled
+    for trade in reversed(trades):
+        if left == 0:
+            break
+        if trade.order_id == order.order_id:
+            found.append(trade)
+            left -= trade.lots
+    return found[::-1]
 
 
 def _half_done(cancelled: Any, cancel_result: str, new_result: str, placed: Any) -> Refused:
