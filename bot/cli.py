@@ -358,10 +358,12 @@ def serve(
         float, typer.Option(min=0.01, max=100.0, callback=finite, help="of the market's time")
     ] = 1.0,
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
+    api_key: Annotated[str | None, typer.Option(hidden=True)] = None,
+    secret: Annotated[str | None, typer.Option(hidden=True)] = None,
     as_json: AsJson = False,
 ) -> None:
     """The simulated exchange alone, speaking the venue's wire protocol on loopback."""
-    from bot.modes.serve import new_playback, new_server
+    from bot.modes.serve import API_KEY, API_SECRET, new_playback, new_server
     from bot.modes.serve import serve as run_server
     from bot.ops.web import loopback_address
     from bot.shell.clock import Clock
@@ -373,9 +375,11 @@ def serve(
     except ValueError:
         refuse(f"--host {host} is not loopback: give 127.0.0.1, ::1 or localhost")
 
+    keys = {"api_key": api_key or API_KEY, "secret": secret or API_SECRET}
+
     def told(bound: int) -> None:
         url = f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
-        note = {"url": url, "venue": venue, "symbol": symbol}
+        note = {"url": url, "venue": venue, "symbol": symbol} | ({} if capture else keys)
         out(json.dumps(note) if as_json else f"serving {venue} {symbol} on {url}")
         sys.stdout.flush()
 
@@ -385,7 +389,10 @@ def serve(
         if capture:
             server: Any = new_playback(settings.instrument, clock, capture, **where)
         else:
-            server = new_server(settings.instrument, clock, scenario=scenario, seed=seed, **where)
+            where |= {"scenario": scenario, "seed": seed}
+            server = new_server(
+                settings.instrument, clock, key=keys["api_key"], secret=keys["secret"], **where
+            )
         return run_server(server, told, with_parent=with_parent)
 
     if until_stopped(work):

@@ -3,27 +3,37 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 from msgspec.structs import replace
 
-from bot.domain.instrument import Instrument
+from bot.domain.instrument import Fees, Instrument
 from bot.journal.capture import chunks
+from bot.modes.instruments import FEES
 from bot.modes.settings import ConfigError
 from bot.ops.web import why_not
 from bot.shell.clock import Clock
 from bot.shell.playback import Playback
 from bot.shell.signals import stop_signals
-from bot.shell.venueserver import VenueServer
+from bot.shell.venueserver import Client, VenueServer
+from bot.sim.account import Account
 from bot.sim.exchange import Exchange
 from bot.sim.flow import Flow
 from bot.sim.habits import SPOT, USDM, FlowParams
 from bot.sim.scenarios import SCENARIOS
 
 HABITS: Final = {"binance-usdm": USDM, "binance-spot": SPOT}
+
+
+# What the client of a served market has, unless it is told otherwise; nothing is secret here.
+API_KEY: Final = "simulated-exchange-key"
+API_SECRET: Final = "simulated-exchange-secret"  # noqa: S105 - it guards play money on loopback
+QUOTE: Final = Decimal(100_000)
+BASE: Final = Decimal(2)  # on spot
 
 
 class Market:
@@ -48,21 +58,59 @@ def flow_params(venue: str, scenario: str) -> FlowParams:
     return replace(params, scenario=weather)
 
 
+def new_client(
+    market: Market,
+    instrument: Instrument,
+    now: int,
+    *,
+    key: str = API_KEY,
+    secret: str = API_SECRET,
+    deposits: Mapping[str, Decimal] | None = None,
+    owner: int = 1,
+    fees: Fees | None = None,
+) -> Client:
+    """A client with an account of his own on a market whose time is `now`."""
+    if deposits is None:
+        deposits = {instrument.quote: QUOTE}
+        if instrument.venue == "binance-spot":
+            deposits[instrument.base] = BASE
+    account = Account(
+        market.exchange,
+        instrument,
+        fees or FEES[instrument.venue],
+        owner=owner,
+        deposits=deposits,
+        now=now,
+    )
+    return Client(key, secret, account)
+
+
 def new_server(
     instrument: Instrument,
     clock: Clock,
     *,
+    key: str = API_KEY,
+    secret: str = API_SECRET,
+    deposits: Mapping[str, Decimal] | None = None,
     scenario: str = "calm",
     seed: int = 1,
     host: str = "127.0.0.1",
     port: int = 0,
     speed: float = 1.0,
 ) -> VenueServer:
-    """The simulated exchange, not yet started. ConfigError as `flow_params`."""
+    """The simulated exchange with one client, not yet started. ConfigError as `flow_params`."""
     start = clock.now()
     market = Market(flow_params(instrument.venue, scenario), seed, start)
+    client = new_client(market, instrument, start, key=key, secret=secret, deposits=deposits)
     return VenueServer(
-        market, instrument, clock.now, host=host, port=port, speed=speed, start=start
+        market,
+        instrument,
+        clock.now,
+        host=host,
+        port=port,
+        speed=speed,
+        start=start,
+        clients=[client],
     )
 
 

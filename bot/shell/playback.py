@@ -27,8 +27,9 @@ from bot.shell.venueserver import PULSES, opened, respond
 from bot.shell.venuesockets import Motion, VenueSockets
 from bot.venues.binance.endpoints import ENVELOPE
 from bot.venues.binance.marketdata import MarketData
-from bot.venues.binance.publicapi import PublicApi, Refused
+from bot.venues.binance.publicapi import PublicApi
 from bot.venues.binance.publictext import PublicText, Shown
+from bot.venues.binance.reply import Refused
 from bot.venues.binance.streams import Session, stream_of
 from bot.venues.binance.tally import Tally
 from bot.venues.binance.text import nanoseconds

@@ -1,8 +1,9 @@
-"""The simulated exchange behind real sockets, speaking Binance's public protocol.
+"""The simulated exchange behind real sockets, speaking Binance's protocol.
 
 Every few milliseconds the market is advanced to the virtual time of the moment, what
 happened is taken from it, and what somebody is subscribed to is written: trades and best
-prices at once, depth gathered per stream and speed. Written times are wall-clock ms.
+prices at once, depth gathered per stream and speed. A request advances the market first, and
+what it did is written before it is answered. Written times are wall-clock ms.
 """
 
 import asyncio
@@ -15,12 +16,17 @@ from aiohttp import web
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 from bot.shell.venuesockets import Motion, Pulse, SocketStats, VenueSockets
-from bot.sim.exchange import LevelSet, Printed, Private, Public
+from bot.sim.account import Account
+from bot.sim.events import LevelSet, Printed, Private, Public
 from bot.venues.binance.board import Board
-from bot.venues.binance.publicapi import PublicApi, Refused, unknown_path
+from bot.venues.binance.desk import Desk
+from bot.venues.binance.publicapi import Funding, PublicApi, unknown_path
 from bot.venues.binance.publictext import PublicText, Shown
+from bot.venues.binance.reply import Refused, Reply, Request
+from bot.venues.binance.seat import Seat
 from bot.venues.binance.streams import Session, Stream, session_of, stream_of
 from bot.venues.binance.tally import Aggregate, Tally, Trade
+from bot.venues.binance.wsapi import WsApiSession
 
 STEP_S: Final = 0.005
 BEHIND_NS_MAX: Final = NS_PER_S  # a longer pause of the machine is no time of the market
@@ -59,6 +65,14 @@ class Market(Protocol):
     def flow(self) -> Flow: ...
 
 
+class Client(NamedTuple):
+    """Who trades on the market: his keys and his account."""
+
+    key: str
+    secret: str
+    account: Account
+
+
 class ServerStats(NamedTuple):
     """What the server did so far."""
 
@@ -76,8 +90,8 @@ class VenueServer:
     """One symbol's market on one port; an async context manager.
 
     `speed` is virtual time per wall time, `clock` the wall clock in ns, `start` the market's
-    virtual time at the beginning (the wall clock's where not given). Raises ValueError for a
-    venue without a public protocol here.
+    virtual time at the beginning (the wall clock's where not given). `clients` trade on the
+    market's own exchange. Raises ValueError for a venue without a protocol here.
     """
 
     def __init__(
@@ -92,6 +106,7 @@ class VenueServer:
         start: int | None = None,
         pulse: Pulse | None = None,
         queued_max: int | None = None,
+        clients: Sequence[Client] = (),
     ) -> None:
         assert speed > 0
         self.market = market
@@ -112,7 +127,12 @@ class VenueServer:
         self._began = self._last = clock()
         self._start = self._began if start is None else start
         self._tally = Tally(self._began // NS_PER_MS)
-        self._api = PublicApi(self._text, self._tally, self._shown)
+        api = PublicApi(self._text, self._tally, self._shown, self._funding)
+        seats = [Seat(instrument.venue, key, secret, account) for key, secret, account in clients]
+        self._clients = list(clients)
+        for client in clients:
+            client.account.stamp = self._stamp
+        self.desk = Desk(api, seats, self._wall_ms)
         self._board = Board(self._text)
         self._planned = -1
         self._id_shift = 0
@@ -164,18 +184,24 @@ class VenueServer:
         """The market's time at a wall-clock time."""
         return self._start + round((wall - self._began - self._behind) * self._speed)
 
-    def step(self, wall: int) -> None:
-        """Bring the market to a wall-clock time and write what happened."""
+    def _advance(self, wall: int) -> int:
+        """Bring the market to a wall-clock time; returns the market's time."""
         behind = wall - self._last - BEHIND_NS_MAX
         if behind > 0:
             self._behind += behind
         self._last = max(self._last, wall)
         now = self.virtual(self._last)
+        self.market.flow.advance(now)
+        self.desk.tend(now, self._last // NS_PER_MS)
+        return now
+
+    def step(self, wall: int) -> None:
+        """Bring the market to a wall-clock time and write what happened."""
+        now = self._advance(wall)
         if self._planned != self.sockets.changed:
             self._planned = self.sockets.changed
             streams = map(self._stream_of, self.sockets.streams())
             self._board.plan([s for s in streams if s is not None], now)
-        self.market.flow.advance(now)
         stalled = self.market.flow.feed_stalled(now)
         self._take(wall, stalled)
         for stream, raw in self._board.due(now, wall // NS_PER_MS, self._tally, self._shown):
@@ -198,6 +224,25 @@ class VenueServer:
                 self._trades += 1
                 self._traded(event, wall, stalled)
         self._aggregated(self._tally.end_aggregate(), wall, stalled)
+        for name, raw in self.desk.events(wall // NS_PER_MS):
+            self.publish_user(name, raw)
+
+    def publish_user(self, name: str, raw: bytes) -> None:
+        """Send a client one of his own events; `name` is that of his stream."""
+        self.sockets.publish(name, raw)
+
+    def _stamp(self, at: int) -> int:
+        """The wall-clock ms of a time of the market that is not long ago."""
+        late = round((self.virtual(self._last) - at) / self._speed)
+        return (self._last - max(late, 0)) // NS_PER_MS
+
+    def _funding(self) -> Funding | None:
+        """What the first client's account will settle next; all have the same."""
+        if not self._clients:
+            return None
+        account = self._clients[0].account
+        left = (account.next_funding - self.virtual(self._last)) / self._speed
+        return Funding(account.funding_rate, (self._last + round(left)) // NS_PER_MS)
 
     def _traded(self, event: Printed, wall: int, stalled: bool) -> None:
         """Write a trade, dated by the wall-clock ms at which its virtual time was reached."""
@@ -232,11 +277,23 @@ class VenueServer:
     def _stream_of(self, name: str) -> Stream | None:
         return stream_of(self.instrument, name)
 
-    def _session_of(self, path: str, query: Mapping[str, str]) -> Session | None:
-        return opened(self.instrument.venue, path, query)
+    def _session_of(self, path: str, query: Mapping[str, str]) -> Session | WsApiSession | None:
+        return self.desk.session(path, query)
+
+    def _wall_ms(self) -> int:
+        return self._clock() // NS_PER_MS
+
+    def answer(self, request: Request, arrived: int) -> Reply:
+        """Do what a request that arrived at `arrived` (ms) asks for; its news goes out first."""
+        wall = self._clock()
+        now = self._advance(wall)
+        reply = self.desk.answer(request, arrived, now)
+        self._take(wall, self.market.flow.feed_stalled(now))
+        return reply
 
     async def _respond(self, request: web.Request) -> web.Response:
-        return respond(self._api, request, self._clock() // NS_PER_MS)
+        arrived = self._wall_ms()
+        return written(self.answer(await read(request), arrived))
 
     def stats(self) -> ServerStats:
         """Counts for eyes and tests."""
@@ -277,6 +334,12 @@ class VenueServer:
         """Answer everything with 503."""
         self.sockets.refuse(refusing)
 
+    def expire_listen_key(self) -> None:
+        """End every client's stream of own events; what it says last is sent."""
+        now = self._wall_ms()
+        for seat in self.desk.seats:
+            self.publish_user(*seat.stream.end(now))
+
     def swallow(self, depth_updates: int) -> None:
         """Lose the next so many depth updates, counted over all depth streams."""
         self._swallow = depth_updates
@@ -301,17 +364,29 @@ def opened(venue: str, path: str, query: Mapping[str, str]) -> Session | None:
         return None
 
 
+async def read(request: web.Request) -> Request:
+    """A request as the venue's side reads it, its query and body as they were sent."""
+    body = (await request.read()).decode("utf-8", "replace")
+    query = request.raw_path.partition("?")[2]
+    return Request(request.method, request.path, query, body, request.headers.get("X-MBX-APIKEY"))
+
+
+def written(reply: Reply) -> web.Response:
+    """An answer as it is sent."""
+    return web.Response(
+        status=reply.status,
+        body=reply.body,
+        content_type="application/json",
+        headers=dict(reply.headers),
+    )
+
+
 def respond(api: PublicApi, request: web.Request, now: int) -> web.Response:
     """Answer a REST request through `api`, counting its weight."""
     if request.method == "GET":
         reply = api.answer(request.path, request.query, now)
     else:
         reply = unknown_path(request.path, now)
-    used, refusal = api.spend(reply.weight, now)
+    _, refusal = api.spend(reply.weight, now)
     reply = refusal or reply
-    return web.Response(
-        status=reply.status,
-        body=reply.body,
-        content_type="application/json",
-        headers={"X-MBX-USED-WEIGHT-1M": str(used)},
-    )
+    return written(reply._replace(headers=(api.weights.header(), *reply.headers)))

@@ -3,7 +3,7 @@
 Pure and synchronous: every call carries its time, everything that the public or an owner
 may learn lies in order in `drain`. Prices are ticks, quantities lots, times ns. Owner 0 is
 the anonymous flow, whose orders have no private events; every other owner is a client,
-who may trade with himself: prevention would be the server's.
+who may trade with himself unless an order forbids it.
 
 Each side is a dict of FIFO levels beside a sorted list of its prices with the best one
 last: reading the touch is free, and a level that opens or closes costs one bisection.
@@ -11,13 +11,26 @@ last: reading the touch is free, and a level that opens or closes costs one bise
 
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict
+from collections.abc import Callable
 from enum import StrEnum
 from itertools import islice
 from typing import Final
 
 import msgspec
 
+from bot.domain.account import SelfTrade
 from bot.domain.units import Side
+from bot.sim.events import (
+    Cancelled,
+    Executed,
+    LevelSet,
+    Moved,
+    Opened,
+    Printed,
+    Private,
+    Public,
+    Reduced,
+)
 
 FLOW: Final = 0  # the owner whose orders are nobody's
 
@@ -25,87 +38,7 @@ ORDERS_MAX: Final = 1 << 18  # resting at once
 EVENTS_MAX: Final = 1 << 22  # between two drains
 
 _ANY_PRICE: Final = -(1 << 62)
-
-
-class Printed(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """One trade between two orders, at the resting one's price."""
-
-    at: int
-    trade_id: int
-    tick: int
-    lots: int
-    aggressor: Side
-    maker_order: int
-    taker_order: int
-
-
-class LevelSet(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A level now holds `lots` in all; 0 removes it. `update_id` grows by one each time."""
-
-    update_id: int
-    side: Side
-    tick: int
-    lots: int
-
-
-class Opened(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A client's order was accepted; it may trade or end in the events behind this one.
-
-    `tick` is 0 for a market order.
-    """
-
-    at: int
-    owner: int
-    order_id: int
-    client_id: str
-    side: Side
-    tick: int
-    lots: int
-
-
-class Executed(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A client's order traded `lots`; `cumulative` counts all that it ever traded."""
-
-    at: int
-    owner: int
-    order_id: int
-    client_id: str
-    side: Side
-    trade_id: int
-    tick: int
-    lots: int
-    maker: bool
-    cumulative: int
-    left: int
-
-
-class Reduced(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A client's order rests with fewer lots, its place in the queue unchanged."""
-
-    at: int
-    owner: int
-    order_id: int
-    client_id: str
-    left: int
-
-
-class Cancelled(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """A client's order left with `left` lots untraded.
-
-    `expired` when nobody asked for it: the rest of a market or immediate-or-cancel order.
-    """
-
-    at: int
-    owner: int
-    order_id: int
-    client_id: str
-    left: int
-    cumulative: int
-    expired: bool
-
-
-Public = Printed | LevelSet
-Private = Opened | Executed | Reduced | Cancelled
+_NOBODY: Final = -1
 
 
 class Refusal(StrEnum):
@@ -205,6 +138,7 @@ class Exchange:
         "_bids",
         "_clients",
         "_events",
+        "_listeners",
         "_orders",
         "net_taken",
         "order_id",
@@ -222,6 +156,15 @@ class Exchange:
         self._orders: dict[int, _Order] = {}
         self._clients: dict[int, dict[int, _Order]] = {}
         self._events: list[Public | Private] = []
+        self._listeners: dict[int, Callable[[Private], None]] = {}
+
+    def listen(self, owner: int, learn: Callable[[Private], None]) -> None:
+        """Hand an owner's events to `learn` the moment they happen, and to nobody else.
+
+        `learn` runs in the middle of a match: it may look at the exchange, not change it.
+        """
+        assert owner != FLOW
+        self._listeners[owner] = learn
 
     # --- What an owner can do ----------------------------------------------------------
 
@@ -236,11 +179,13 @@ class Exchange:
         post_only: bool = False,
         ioc: bool = False,
         client_id: str = "",
+        self_trade: SelfTrade = SelfTrade.NONE,
     ) -> Placed:
         """Match an order against the book and rest what remains; `tick` None is a market order.
 
-        Market and immediate-or-cancel orders never rest. A refused order uses no id and
-        leaves no event. Lots and ticks are positive: filters are the server's.
+        Market and immediate-or-cancel orders never rest. `self_trade` says what happens
+        instead of a trade with another order of the same client. A refused order uses no id
+        and leaves no event. Lots and ticks are positive: filters are the server's.
         """
         assert lots > 0
         assert tick is None or tick > 0
@@ -257,27 +202,40 @@ class Exchange:
         self.order_id += 1
         order = _Order(self.order_id, owner, client_id, side, tick or 0, lots)
         if owner != FLOW:
-            self._say(Opened(now, owner, order.order_id, client_id, side, order.tick, lots))
-        if crosses:
-            self._match(now, order, other, limit)
-        if order.left == 0:
-            return Placed(order.order_id, lots)
-        if not may_rest:
-            self._say_cancelled(now, order, expired=True)
-            return Placed(order.order_id, order.cumulative)
-        self._rest(order)
-        return Placed(order.order_id, order.cumulative, order.left)
+            self._tell(Opened(now, owner, order.order_id, client_id, side, order.tick, lots))
+        return self._enter(now, order, other, limit, may_rest, self_trade)
+
+    def move(
+        self,
+        now: int,
+        order_id: int,
+        tick: int,
+        left: int,
+        *,
+        self_trade: SelfTrade = SelfTrade.NONE,
+    ) -> Placed | None:
+        """Put a client's resting order behind the others at `tick` with `left` lots to trade.
+
+        It keeps its id and trades at once where it crosses. None if it does not rest.
+        """
+        assert left > 0
+        assert tick > 0
+        order = self._orders.get(order_id)
+        if order is None:
+            return None
+        assert order.owner != FLOW
+        self._take_out(order)
+        order.tick, order.left = tick, left
+        self._tell(Moved(now, order.owner, order_id, order.client_id, tick, left))
+        other = self._asks if order.side > 0 else self._bids
+        return self._enter(now, order, other, -order.side * tick, True, self_trade)
 
     def cancel(self, now: int, order_id: int) -> bool:
         """Take a resting order out; False if it does not rest."""
         order = self._orders.get(order_id)
         if order is None:
             return False
-        self._forget(order)
-        half = self._bids if order.side > 0 else self._asks
-        level = half.levels[order.tick]
-        del level.orders[order_id]
-        self._shrink(half, level, order.tick, order.left)
+        self._take_out(order)
         self._say_cancelled(now, order, expired=False)
         return True
 
@@ -291,7 +249,7 @@ class Exchange:
         self._shrink(half, half.levels[order.tick], order.tick, order.left - left)
         order.left = left
         if order.owner != FLOW:
-            self._say(Reduced(now, order.owner, order_id, order.client_id, left))
+            self._tell(Reduced(now, order.owner, order_id, order.client_id, left))
         return True
 
     # --- What can be seen --------------------------------------------------------------
@@ -355,19 +313,57 @@ class Exchange:
 
     # --- Matching ----------------------------------------------------------------------
 
-    def _match(self, now: int, taker: _Order, other: _Half, limit: int) -> None:
-        while taker.left and other.keys and other.keys[-1] >= limit:
+    def _enter(
+        self,
+        now: int,
+        order: _Order,
+        other: _Half,
+        limit: int,
+        may_rest: bool,
+        self_trade: SelfTrade,
+    ) -> Placed:
+        """Match an order, then rest or expire what remains of it."""
+        before = order.cumulative
+        prevented = False
+        if other.keys and other.keys[-1] >= limit:
+            prevented = self._match(now, order, other, limit, self_trade)
+        filled = order.cumulative - before
+        if order.left == 0:
+            return Placed(order.order_id, filled)
+        if prevented or not may_rest:
+            self._say_cancelled(now, order, expired=True, prevented=prevented)
+            return Placed(order.order_id, filled)
+        self._rest(order)
+        return Placed(order.order_id, filled, order.left)
+
+    def _match(
+        self, now: int, taker: _Order, other: _Half, limit: int, self_trade: SelfTrade
+    ) -> bool:
+        """Trade down to a limit; True if the taker met its owner and expires."""
+        avoided = _NOBODY if self_trade is SelfTrade.NONE else taker.owner
+        stopped = False
+        while taker.left and not stopped and other.keys and other.keys[-1] >= limit:
             tick = other.keys[-1] * other.side
             level = other.levels[tick]
-            taken = self._take(now, taker, tick, level)
-            self.net_taken += taken if taker.side > 0 else -taken
-            self._shrink(other, level, tick, taken)
+            taken, stopped = self._take(now, taker, tick, level, avoided)
+            gone = 0
+            if stopped:
+                gone = self._prevent(now, level, self_trade)
+                stopped = self_trade is not SelfTrade.EXPIRE_MAKER
+            if taken or gone:
+                self.net_taken += taken if taker.side > 0 else -taken
+                self._shrink(other, level, tick, taken + gone)
+        return stopped
 
-    def _take(self, now: int, taker: _Order, tick: int, level: _Level) -> int:
-        """Trade with one level, first in line first; returns the lots traded."""
+    def _take(
+        self, now: int, taker: _Order, tick: int, level: _Level, avoided: int
+    ) -> tuple[int, bool]:
+        """Trade with one level, first in line first: the lots, and whether `avoided` is next."""
         before = taker.left
         while taker.left and level.orders:
             maker = next(iter(level.orders.values()))
+            if maker.owner == avoided:
+                return before - taker.left, True
             lots = min(maker.left, taker.left)
             for order in (maker, taker):
                 order.left -= lots
@@ -381,7 +377,23 @@ class Exchange:
                 self._forget(maker)
             self._say_executed(now, maker, tick, lots, is_maker=True)
             self._say_executed(now, taker, tick, lots, is_maker=False)
-        return before - taker.left
+        return before - taker.left, False
+
+    def _prevent(self, now: int, level: _Level, self_trade: SelfTrade) -> int:
+        """Expire the first in line where that is asked for; the lots that left the level."""
+        if self_trade is SelfTrade.EXPIRE_TAKER:
+            return 0
+        _, maker = level.orders.popitem(last=False)
+        self._forget(maker)
+        self._say_cancelled(now, maker, expired=True, prevented=True)
+        return maker.left
+
+    def _take_out(self, order: _Order) -> None:
+        self._forget(order)
+        half = self._bids if order.side > 0 else self._asks
+        level = half.levels[order.tick]
+        del level.orders[order.order_id]
+        self._shrink(half, level, order.tick, order.left)
 
     def _rest(self, order: _Order) -> None:
         level = (self._bids if order.side > 0 else self._asks).level(order.tick)
@@ -410,6 +422,13 @@ class Exchange:
         assert len(self._events) < EVENTS_MAX
         self._events.append(event)
 
+    def _tell(self, event: Private) -> None:
+        learn = self._listeners.get(event.owner)
+        if learn is None:
+            self._say(event)
+        else:
+            learn(event)
+
     def _say_level(self, side: Side, tick: int, lots: int) -> None:
         self.update_id += 1
         self._say(LevelSet(self.update_id, side, tick, lots))
@@ -418,19 +437,21 @@ class Exchange:
         self, now: int, order: _Order, tick: int, lots: int, *, is_maker: bool
     ) -> None:
         if order.owner != FLOW:
-            self._say(
+            self._tell(
                 Executed(
                     now, order.owner, order.order_id, order.client_id, order.side, self.trade_id,
                     tick, lots, is_maker, order.cumulative, order.left,
                 )
             )  # fmt: skip
 
-    def _say_cancelled(self, now: int, order: _Order, *, expired: bool) -> None:
+    def _say_cancelled(
+        self, now: int, order: _Order, *, expired: bool, prevented: bool = False
+    ) -> None:
         if order.owner != FLOW:
-            self._say(
+            self._tell(
                 Cancelled(
                     now, order.owner, order.order_id, order.client_id, order.left,
-                    order.cumulative, expired,
+                    order.cumulative, expired, prevented,
                 )
             )  # fmt: skip
 

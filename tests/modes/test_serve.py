@@ -15,7 +15,16 @@ from select import select
 import pytest
 
 from bot.journal.capture import CaptureError
-from bot.modes.serve import HABITS, ServeError, Serving, flow_params, new_playback, new_server
+from bot.modes.serve import (
+    API_KEY,
+    API_SECRET,
+    HABITS,
+    ServeError,
+    Serving,
+    flow_params,
+    new_playback,
+    new_server,
+)
 from bot.modes.settings import ConfigError, load
 from bot.shell.clock import Clock
 from bot.sim.scenarios import SCENARIOS
@@ -69,7 +78,9 @@ def test_from_outside(tmp_path: Path) -> None:
         serving("--capture", str(capture), "--with-parent", stdin=subprocess.PIPE) as third,
     ):
         note = json.loads(first_line(first))
-        assert note == {"url": note["url"], "venue": "binance-usdm", "symbol": "BTCUSDT"}
+        keys = {"api_key": API_KEY, "secret": API_SECRET}
+        market = {"venue": "binance-usdm", "symbol": "BTCUSDT"}
+        assert note == {"url": note["url"]} | market | keys
         with urllib.request.urlopen(f"{note['url']}/fapi/v1/ping", timeout=10) as answer:  # noqa: S310
             assert (answer.status, answer.read()) == (200, b"{}")
         port = int(note["url"].rpartition(":")[2])

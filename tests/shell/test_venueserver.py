@@ -287,9 +287,10 @@ def pointed(exchange: Any, port: int) -> Any:
     for name, url in api.items():
         if isinstance(url, str):
             api[name] = moved(url, "http")
-    for name, url in api["ws"].items():
-        if isinstance(url, str):
-            api["ws"][name] = moved(url, "ws")
+    for part in (api["ws"], api["ws"]["ws-api"]):
+        for name, url in part.items():
+            if isinstance(url, str):
+                part[name] = moved(url, "ws")
     # ccxt tells spot from linear by "/stream" in the address, which the host said before.
     api["ws"]["spot"] = f"ws://127.0.0.1:{port}/stream"
     return exchange

@@ -9,13 +9,15 @@ from typing import Any, Final
 import msgspec
 
 from bot.domain.instrument import Instrument
+from bot.venues.binance.limits import ORDERS_IN_10_S, ORDERS_LONG
 from bot.venues.binance.publictext import decimals
 
 QTY_LOTS_MAX: Final = 900_000_000
 TICKS_MAX: Final = 100_000_000
 ORDERS_MAX: Final = 200
 NOTIONAL_MAX: Final = Decimal(9_000_000)
-ORDERS_IN_10_S: Final = {"binance-spot": 100, "binance-usdm": 300}
+# Lowest and highest limit price as a multiple of the reference price.
+PERCENT_PRICE: Final = {"binance-spot": ("0.2", "5"), "binance-usdm": ("0.9500", "1.0500")}
 NO_DELIVERY_MS: Final = 4_133_404_800_000  # how the venue dates a contract without an end
 ONBOARD_MS: Final = 1_569_398_400_000
 
@@ -37,9 +39,10 @@ def exchange_info(now: int, weight_max: int, instrument: Instrument | None) -> b
     limits = [("REQUEST_WEIGHT", "MINUTE", 1, weight_max)]
     symbols = []
     if instrument is not None:
-        per_10_s = ORDERS_IN_10_S[instrument.venue]
-        limits += [("ORDERS", "SECOND", 10, per_10_s), ("ORDERS", "MINUTE", 1, 4 * per_10_s)]
         spot = instrument.venue == "binance-spot"
+        longer = "DAY" if spot else "MINUTE"
+        limits.append(("ORDERS", "SECOND", 10, ORDERS_IN_10_S[instrument.venue]))
+        limits.append(("ORDERS", longer, 1, ORDERS_LONG[instrument.venue]))
         symbols.append(_pair(instrument) if spot else _perpetual(instrument))
     names = ("rateLimitType", "interval", "intervalNum", "limit")
     return msgspec.json.encode(
@@ -88,6 +91,7 @@ def _steps(instrument: Instrument, places: int | None) -> list[dict[str, str]]:
 
 
 def _pair(instrument: Instrument) -> dict[str, Any]:
+    down, up = PERCENT_PRICE[instrument.venue]
     return {
         "symbol": instrument.symbol,
         "status": "TRADING",
@@ -113,10 +117,10 @@ def _pair(instrument: Instrument) -> dict[str, Any]:
             *_steps(instrument, 8),
             {
                 "filterType": "PERCENT_PRICE_BY_SIDE",
-                "bidMultiplierUp": "5",
-                "bidMultiplierDown": "0.2",
-                "askMultiplierUp": "5",
-                "askMultiplierDown": "0.2",
+                "bidMultiplierUp": up,
+                "bidMultiplierDown": down,
+                "askMultiplierUp": up,
+                "askMultiplierDown": down,
                 "avgPriceMins": 5,
             },
             {
@@ -141,6 +145,7 @@ def _pair(instrument: Instrument) -> dict[str, Any]:
 
 
 def _perpetual(instrument: Instrument) -> dict[str, Any]:
+    down, up = PERCENT_PRICE[instrument.venue]
     return {
         "symbol": instrument.symbol,
         "pair": instrument.symbol,
@@ -169,8 +174,8 @@ def _perpetual(instrument: Instrument) -> dict[str, Any]:
             {"filterType": "MIN_NOTIONAL", "notional": f"{instrument.min_notional:f}"},
             {
                 "filterType": "PERCENT_PRICE",
-                "multiplierUp": "1.0500",
-                "multiplierDown": "0.9500",
+                "multiplierUp": up,
+                "multiplierDown": down,
                 "multiplierDecimal": "4",
             },
         ],

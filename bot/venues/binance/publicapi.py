@@ -6,16 +6,18 @@ calls that ccxt makes. One symbol is listed; products without it answer with emp
 
 import re
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Final, NamedTuple
 
 import msgspec
 
 from bot.domain.units import Side
+from bot.venues.binance.limits import WEIGHT_MAX, Weights
 from bot.venues.binance.listing import exchange_info, nothing_listed
 from bot.venues.binance.publictext import PublicText, Shown
+from bot.venues.binance.reply import Refused, Reply, illegal, missing
 from bot.venues.binance.tally import INTERVALS, TRADES_MAX, Tally, Trade
 
-WEIGHT_MAX: Final = {"binance-spot": 6_000, "binance-usdm": 2_400}  # a minute
 DEPTH_LIMITS: Final = (5, 10, 20, 50, 100, 500, 1_000)  # the only ones that USD-M knows
 DEPTH_MAX: Final = {"binance-spot": 5_000, "binance-usdm": 1_000}
 
@@ -24,36 +26,33 @@ _SYMBOL: Final = re.compile(r"[A-Z0-9\-_.]{1,20}")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
-class Reply(NamedTuple):
-    """An answer to a REST request."""
+class Funding(NamedTuple):
+    """The next payment between longs and shorts; `at` in ms."""
 
-    status: int
-    body: bytes
-    weight: int = 1
-
-
-class Refused(Exception):
-    """A request that the venue answers with an error of its own."""
-
-    def __init__(self, code: int, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.code = code
-        self.reply = Reply(status, msgspec.json.encode({"code": code, "msg": text}))
+    rate: Decimal
+    at: int
 
 
 class PublicApi:
     """The REST side of one listed symbol.
 
-    `book(limit)` shows the best `limit` levels a side; `tally` holds the trades.
+    `book(limit)` shows the best `limit` levels a side; `tally` holds the trades; `funding`
+    says what comes next, None for a market without.
     """
 
-    def __init__(self, text: PublicText, tally: Tally, book: Callable[[int], Shown]) -> None:
+    def __init__(
+        self,
+        text: PublicText,
+        tally: Tally,
+        book: Callable[[int], Shown],
+        funding: Callable[[], Funding | None] = lambda: None,
+    ) -> None:
         self.text = text
         self.tally = tally
         self._book = book
+        self._funding = funding
         self._product = "fapi" if text.futures else "api"
-        self._minute = 0
-        self._used = 0
+        self.weights = Weights(text.instrument.venue)
 
     def answer(self, path: str, query: Mapping[str, str], now: int) -> Reply:
         """Answer a GET at `now` (ms). The reply's weight is not yet counted (`spend`)."""
@@ -76,18 +75,8 @@ class PublicApi:
 
     def spend(self, weight: int, now: int) -> tuple[int, Reply | None]:
         """Count a request's weight: (used this minute, refusal when that is too much)."""
-        minute = now // 60_000
-        if minute != self._minute:
-            self._minute, self._used = minute, 0
-        self._used += weight
-        most = WEIGHT_MAX[self.text.instrument.venue]
-        if self._used <= most:
-            return self._used, None
-        words = (
-            f"Too much request weight used; current limit is {most} request weight per 1 MINUTE. "
-            "Please use WebSocket Streams for live updates to avoid polling the API."
-        )
-        return self._used, Refused(-1003, words, 429).reply
+        refusal = self.weights.spend(weight, now)
+        return self.weights.used, refusal
 
     def depth_limit(self, query: Mapping[str, str]) -> int:
         """Levels a side that a GET depth asks for.
@@ -107,9 +96,7 @@ class PublicApi:
     def _symbol(self, query: Mapping[str, str]) -> None:
         symbol = query.get("symbol", "")
         if not symbol:
-            raise Refused(
-                -1102, "Mandatory parameter 'symbol' was not sent, was empty/null, or malformed."
-            )
+            raise missing("symbol")
         if _SYMBOL.fullmatch(symbol) is None:
             raise illegal("symbol", "^[A-Z0-9-_.]{1,20}$")
         if symbol != self.text.symbol:
@@ -236,19 +223,20 @@ class PublicApi:
         return Reply(200, self._one_or_all(query, body), 2)
 
     def _premium(self, query: Mapping[str, str], now: int) -> Reply:
-        """The mark price is the middle of the touch; there is no funding here."""
+        """The mark price is the middle of the touch."""
         book = self._book(1)
         touch = [levels[0][0] for levels in (book.bids, book.asks) if levels]
         mark = self.text.price(sum(touch) // max(len(touch), 1))
+        rate, at = self._funding() or Funding(Decimal(0), 0)
         body = (
             b'{"symbol":"%b","markPrice":"%b","indexPrice":"%b","estimatedSettlePrice":"%b",'
-            b'"lastFundingRate":"0.00000000","interestRate":"0.00000000","nextFundingTime":0,'
+            b'"lastFundingRate":"%b","interestRate":"0.00000000","nextFundingTime":%d,'
             b'"time":%d}'
-        ) % (self.text.symbol.encode(), mark, mark, mark, now)
+        ) % (self.text.symbol.encode(), mark, mark, mark, b"%.8f" % float(rate), at, now)
         return Reply(200, self._one_or_all(query, body), 1)
 
     def __repr__(self) -> str:
-        return f"<PublicApi {self.text!r} weight={self._used}>"
+        return f"<PublicApi {self.text!r} {self.weights!r}>"
 
 
 def _touch_members(text: PublicText, book: Shown) -> list[bytes]:
@@ -280,13 +268,6 @@ def number(query: Mapping[str, str], name: str, default: int, most: int | None =
     if _NUMBER.fullmatch(text) is None:
         raise illegal(name, "^[0-9]{1,20}$")
     return int(text) if most is None else max(1, min(int(text), most))
-
-
-def illegal(name: str, legal: str) -> Refused:
-    """The error for a parameter of the wrong form."""
-    return Refused(
-        -1100, f"Illegal characters found in parameter '{name}'; legal range is '{legal}'."
-    )
 
 
 def unknown_path(path: str, now: int) -> Reply:

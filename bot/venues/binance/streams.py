@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from bot.domain.instrument import Instrument
-from bot.venues.binance.publicapi import Refused
+from bot.venues.binance.reply import Refused
 from bot.venues.binance.tally import INTERVALS
 
 STREAMS_MAX: Final = {"binance-spot": 1_024, "binance-usdm": 200}
@@ -76,17 +76,21 @@ def category_of(name: str) -> str:
 
 
 class Session:
-    """One web socket connection: what it is subscribed to, and its control messages."""
+    """One web socket connection: what it is subscribed to, and its control messages.
 
-    def __init__(self, venue: str, category: str, combined: bool) -> None:
+    `user` is the listen key of a connection that was opened for a client's own events.
+    """
+
+    def __init__(self, venue: str, category: str, combined: bool, user: str = "") -> None:
         self.venue = venue
         self.category = category
         self.combined = combined
-        self.streams: dict[str, None] = {}
+        self.streams: dict[str, None] = {user: None} if user else {}
+        self._user = user
 
     def carries(self, name: str) -> bool:
         """Whether messages of a subscribed stream reach this connection."""
-        return not self.category or category_of(name) == self.category
+        return name == self._user or not self.category or category_of(name) == self.category
 
     def receive(self, text: str | bytes) -> bytes:
         """Obey one control message; returns the reply."""

@@ -7,8 +7,8 @@ import pytest
 
 from bot.domain.instrument import Instrument
 from bot.domain.units import Side
+from bot.venues.binance.limits import WEIGHT_MAX
 from bot.venues.binance.publicapi import (
-    WEIGHT_MAX,
     PublicApi,
     Reply,
     depth_weight,

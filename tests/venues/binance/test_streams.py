@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bot.domain.instrument import Instrument
-from bot.venues.binance.publicapi import Refused
+from bot.venues.binance.reply import Refused
 from bot.venues.binance.streams import (
     NAME_LENGTH_MAX,
     STREAMS_MAX,
