@@ -9,7 +9,7 @@ what it did is written before it is answered. Written times are wall-clock ms.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from aiohttp import web
 
@@ -114,7 +114,7 @@ class VenueServer:
         self._clock = clock
         self._speed = speed
         self._text = PublicText(instrument)
-        limits = {} if queued_max is None else {"queued_max": queued_max}
+        limits: dict[str, Any] = {} if queued_max is None else {"queued_max": queued_max}
         self.sockets = VenueSockets(
             session_of=self._session_of,
             respond=self._respond,
