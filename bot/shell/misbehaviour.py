@@ -86,11 +86,19 @@ class Lost(Exception):
     """The client gets no answer: its connection is to be dropped."""
 
 
+class Listed(NamedTuple):
+    """A list that an API key may GET."""
+
+    key: str
+    path: str
+
+
 class Asked(NamedTuple):
     """What is known of a request; `gone` says whether its client has left."""
 
     method: str
     path: str
+    key: str  # of the API, empty where there is none
     signed: bool
     gone: Callable[[], bool]
 
@@ -135,7 +143,7 @@ class Fault:
     change: Callable[[Asked, bytes, int], Failure] | None = None  # the venue's body
     only_ok: bool = False  # change no error
     reply_late: int = 0  # ns
-    histories: dict[str, History] = field(default_factory=dict)  # by path
+    histories: dict[Listed, History] = field(default_factory=dict)
     met: int = 0
 
     def meets(self, asked: Asked, now: int) -> bool:
@@ -160,19 +168,19 @@ class Fault:
 class Misbehaviour:
     """What a test or `mmbot serve --misbehaviour` switches. `clock` is in ns.
 
-    `lists` renders by path what a user's GET of a list would show now (for `lag`).
+    `lists` renders what a GET of each list would show now (for `lag`); more may come.
     """
 
     def __init__(
         self,
         clock: Callable[[], int],
         wires: Wires,
-        lists: Mapping[str, Callable[[], bytes]] | None = None,
+        lists: Mapping[Listed, Callable[[], bytes]] | None = None,
     ) -> None:
         self.events = EventFaults(clock, wires.publish, wires.cut_private)
         self._clock = clock
         self._wires = wires
-        self._lists = lists or {}
+        self._lists = {} if lists is None else lists
         self._faults: list[Fault] = []
         self._met: Counter[str] = Counter()
         self._room = WaitingRoom(clock)
@@ -186,7 +194,8 @@ class Misbehaviour:
             return venue(self._clock())
         body = await request.read()
         signed = "signature=" in request.query_string or b"signature=" in body
-        asked = Asked(request.method, request.path, signed, lambda: departed(request))
+        key = request.headers.get("X-MBX-APIKEY", "")
+        asked = Asked(request.method, request.path, key, signed, lambda: departed(request))
         try:
             return await self.through(asked, venue)
         except (Lost, Closed):
@@ -250,8 +259,8 @@ class Misbehaviour:
     def tend(self, now: int) -> None:
         """Let go on what is due; to be called every few milliseconds."""
         for fault in self._faults:
-            for path, history in fault.histories.items():
-                history.take(now, self._lists[path]())
+            for listed, history in fault.histories.items():
+                history.take(now, self._lists[listed]())
         self._room.tend(now)
         self.events.tend(now)
 
@@ -301,14 +310,14 @@ class Misbehaviour:
         """
         span = ns_of(ms, LAG_MS_MAX)
         now = self._clock()
-        histories = {path: History(span) for path in self._lists if where("GET", path)}
+        histories = {one: History(span) for one in self._lists if where("GET", one.path)}
         if not histories:
             raise ValueError("none of the lists that can lag matches")
-        for path, history in histories.items():
-            history.take(now, self._lists[path]())
+        for listed, history in histories.items():
+            history.take(now, self._lists[listed]())
 
         def change(asked: Asked, body: bytes, now: int) -> Failure:
-            history = histories.get(asked.path)
+            history = histories.get(Listed(asked.key, asked.path))
             return Failure(200, body if history is None else history.at(now - span))
 
         return self._add("lag", where, times, change=change, only_ok=True, histories=histories)

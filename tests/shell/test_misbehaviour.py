@@ -10,7 +10,7 @@ from aiohttp import web
 
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.shell import misbehaviour
-from bot.shell.misbehaviour import Asked, Fault, History, Lost, Misbehaviour
+from bot.shell.misbehaviour import Asked, Fault, History, Listed, Lost, Misbehaviour
 from bot.shell.venuesockets import Pulse, VenueSockets
 from bot.shell.waitingroom import Closed
 from bot.venues.binance.failures import CANCELS, OPEN_ORDERS, PLACEMENTS, POSITIONS, QUERIES
@@ -73,14 +73,18 @@ class Stage:
         self.began = self.clock.now
         self.venue = FakeVenue()
         self.wires = FakeWires()
-        lists = {OPEN: self.venue.orders, RISK: lambda: b"[%d]" % len(self.venue.seen)}
+        lists = {
+            Listed("me", OPEN): self.venue.orders,
+            Listed("me", RISK): lambda: b"[%d]" % len(self.venue.seen),
+            Listed("other", OPEN): lambda: b"[]",
+        }
         self.faults = Misbehaviour(self.clock, self.wires, lists)
         self.left = False
 
     async def ask(
         self, method: str = "POST", path: str = ORDER, *, signed: bool = True
     ) -> web.Response:
-        asked = Asked(method, path, signed, lambda: self.left)
+        asked = Asked(method, path, "me", signed, lambda: self.left)
         return await self.faults.through(asked, lambda at: self.venue.carry_out(method, path, at))
 
     async def asking(self, method: str = "POST", path: str = ORDER) -> Any:
