@@ -19,6 +19,7 @@ from aiohttp import web
 
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.shell.eventfaults import EventFaults, ns_of
+from bot.shell.venuesockets import Session
 from bot.shell.waitingroom import Closed, WaitingRoom
 from bot.venues.binance.failures import (
     FAILURES,
@@ -30,6 +31,8 @@ from bot.venues.binance.failures import (
     Matcher,
     anything,
     banned,
+    carries_private,
+    opens_private,
     throttled,
     without_newest,
 )
@@ -69,8 +72,8 @@ class Wires(Protocol):
         """Write a user's event."""
         ...
 
-    def cut_private(self) -> None:
-        """Drop every private web socket."""
+    def cut(self, which: Callable[[Session], bool]) -> None:
+        """Drop the web sockets of some sessions."""
         ...
 
     def mute(self, seconds: float) -> None:
@@ -177,7 +180,7 @@ class Misbehaviour:
         wires: Wires,
         lists: Mapping[Listed, Callable[[], bytes]] | None = None,
     ) -> None:
-        self.events = EventFaults(clock, wires.publish, wires.cut_private)
+        self.events = EventFaults(clock, wires.publish, self._cut_private)
         self._clock = clock
         self._wires = wires
         self._lists = {} if lists is None else lists
@@ -201,9 +204,12 @@ class Misbehaviour:
         except (Lost, Closed):
             return dropped(request)
 
-    async def admit(self, request: web.Request, *, private: bool) -> web.Response | None:
+    def _cut_private(self) -> None:
+        self._wires.cut(lambda session: carries_private(session.streams))
+
+    async def admit(self, request: web.Request) -> web.Response | None:
         """None to open a web socket, else what is said instead."""
-        if private and self.events.shut:
+        if self.events.shut and opens_private(request.path_qs):
             return web.Response(status=503, text="Service Unavailable")
         if any(fault.name == "partition" for fault in self._faults):
             with suppress(Closed):

@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -55,8 +55,14 @@ class FakeWires:
     def publish(self, key: str, raw: bytes) -> None:
         self.done.append((key, raw))
 
-    def cut_private(self) -> None:
-        self.done.append("cut")
+    def cut(self, which: Callable[[Session], bool]) -> None:
+        names = ("key", "btcusdt@trade")
+        sessions = [session_of("binance-spot", "/ws", {}) for _ in names]
+        for name, session in zip(names, sessions, strict=True):
+            assert session is not None
+            session.change([name], True)
+            if which(session):
+                self.done.append(f"cut {name}")
 
     def mute(self, seconds: float) -> None:
         self.done.append("mute")
@@ -388,6 +394,12 @@ async def test_healing_one_leaves_the_others() -> None:
     await stage.faults.close()
 
 
+def test_only_private_sockets_are_cut() -> None:
+    stage = Stage()
+    stage.faults.events.cut()
+    assert stage.wires.done == ["cut key"]
+
+
 def test_healing_all_heals_the_events() -> None:
     stage = Stage()
     stage.faults.events.delay(10)
@@ -451,7 +463,7 @@ def opened(path: str, query: Mapping[str, str]) -> Session | None:
 
 
 class Served:
-    """The same behind sockets; the stream `key@user` is private."""
+    """The same behind sockets, where a client subscribes to a key as if it were a stream."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -459,33 +471,18 @@ class Served:
         self.sockets = VenueSockets(
             session_of=opened,
             respond=self._respond,
-            admit=self._admit,
+            admit=lambda request: self.faults.admit(request),
             pulse=Pulse(20 * NS_PER_S, 60 * NS_PER_S, 5),
             clock=self.clock,
             host="127.0.0.1",
             port=0,
         )
-        self.faults = Misbehaviour(self.clock, self)
+        self.faults = Misbehaviour(self.clock, self.sockets)
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
         return await self.faults.respond(
             request, lambda at: self.venue.carry_out(request.method, request.path, at)
         )
-
-    async def _admit(self, request: web.Request) -> web.Response | None:
-        return await self.faults.admit(request, private=request.path == "/ws/key@user")
-
-    def publish(self, key: str, raw: bytes) -> None:
-        self.sockets.publish(key, raw)
-
-    def cut_private(self) -> None:
-        self.sockets.cut(lambda session: "key@user" in session.streams)
-
-    def mute(self, seconds: float) -> None:
-        self.sockets.mute(seconds)
-
-    def unmute(self) -> None:
-        self.sockets.unmute()
 
     def tend(self, ms: float = 0) -> None:
         self.clock.now += round(ms * NS_PER_MS)
@@ -557,25 +554,28 @@ async def test_over_sockets_what_is_signed_is_known_by_its_signature() -> None:
 
 
 async def test_over_sockets_private_streams_are_cut_and_stay_shut() -> None:
+    subscribe = {"method": "SUBSCRIBE", "params": ["key"], "id": 1}
     async with (
         served() as (stage, session),
-        client(stage.sockets.port, "/ws/key@user") as private,
+        client(stage.sockets.port, "/ws") as private,
         client(stage.sockets.port, "/public/ws/btcusdt@trade") as public,
     ):
+        await private.send_json(subscribe)
         await eventually(lambda: stage.sockets.stats().subscriptions == 2)
         stage.faults.events.cut(stay_shut=True)
-        assert (await private.receive(10)).type in (
-            aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.ERROR
-        )  # fmt: skip
+        await eventually(lambda: stage.sockets.stats().clients == 1)
         stage.sockets.publish("btcusdt@trade", b"{}")
         assert await frame(public) == b"{}"
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
-            await session.ws_connect("/ws/key@user")
+            await session.ws_connect("/private/ws")
         assert refused.value.status == 503
+        async with session.ws_connect("/public/ws"):
+            pass
         stage.faults.heal()
-        async with session.ws_connect("/ws/key@user") as again:
-            await eventually(lambda: stage.sockets.stats().subscriptions == 2)
-            stage.faults.events.publish("key@user", b"[]")
+        async with session.ws_connect("/ws") as again, session.ws_connect("/private/ws"):
+            await again.send_json(subscribe)
+            assert json.loads(await frame(again)) == {"result": None, "id": 1}
+            stage.faults.events.publish("key", b"[]")
             assert await frame(again) == b"[]"
 
 

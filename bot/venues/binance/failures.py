@@ -6,13 +6,14 @@ the words of a maintenance are those that ccxt knows the venue by. An outcome is
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
 
 Matcher = Callable[[str, str], bool]  # (HTTP method, path)
 
+_PRIVATE_SOCKET: Final = re.compile(r"^/(private|ws-api)/|[/=][0-9A-Za-z]{60,}\b")
 _ENDPOINT: Final = re.compile(r"/f?api/v\d/(.+)")
 
 
@@ -48,6 +49,15 @@ LISTEN_KEY: Final = requests(
       for name in ("listenKey", "userDataStream")),
 )  # fmt: skip
 
+# What may be told late: the state of an account, as a whole.
+LISTS: Final = {
+    "binance-spot": ("/api/v3/openOrders", "/api/v3/account"),
+    "binance-usdm": (
+        "/fapi/v1/openOrders",
+        *(f"/fapi/v{n}/{name}" for n in (2, 3) for name in ("positionRisk", "account", "balance")),
+    ),
+}
+
 MATCHERS: Final[dict[str, Matcher]] = {
     "anything": anything,
     "placements": PLACEMENTS,
@@ -60,6 +70,19 @@ MATCHERS: Final[dict[str, Matcher]] = {
     "countdown": COUNTDOWN,
     "listen_key": LISTEN_KEY,
 }
+
+
+def opens_private(target: str) -> bool:
+    """Whether a web socket of this path and query is for a user's events.
+
+    They come over the private category, a listen key in the URL, or spot's WebSocket API.
+    """
+    return _PRIVATE_SOCKET.search(target) is not None
+
+
+def carries_private(streams: Iterable[str]) -> bool:
+    """Whether a user's stream is among these: their names are keys, market data has an @."""
+    return any("@" not in name for name in streams)
 
 
 class Failure(NamedTuple):

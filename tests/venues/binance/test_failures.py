@@ -20,6 +20,8 @@ from bot.venues.binance.failures import (
     SPOILT,
     anything,
     banned,
+    carries_private,
+    opens_private,
     throttled,
     without_newest,
 )
@@ -104,3 +106,27 @@ def test_the_newest_order_is_the_one_of_the_highest_id() -> None:
     assert without_newest(b"[]") == b"[]"
     with pytest.raises(msgspec.DecodeError):
         without_newest(b'{"code":-1}')
+
+
+@pytest.mark.parametrize(
+    ("target", "private"),
+    [
+        ("/private/ws", True),
+        ("/private/stream?listenKey=short&events=ORDER_TRADE_UPDATE", True),
+        ("/ws-api/v3", True),
+        ("/ws/" + "0a" * 32, True),
+        ("/stream?streams=" + "Ab" * 30, True),
+        ("/ws/btcusdt@trade", False),
+        ("/public/ws/0", False),
+        ("/stream?streams=btcusdt@depth@100ms/btcusdt@trade", False),
+        ("/ws", False),
+    ],
+)
+def test_private_sockets_are_known_by_their_target(target: str, private: bool) -> None:
+    assert opens_private(target) is private
+
+
+def test_private_sessions_carry_a_key() -> None:
+    assert carries_private(["btcusdt@trade", "0a" * 32])
+    assert not carries_private(["btcusdt@trade"])
+    assert not carries_private([])
