@@ -41,7 +41,7 @@ FAULTS_MAX: Final = 100
 HANG_NS_MAX: Final = 600 * NS_PER_S  # a request that gets no answer is cut off then
 PARTITION_S_MAX: Final = 3_600.0
 LAG_MS_MAX: Final = 60_000
-REMEMBERED_MAX: Final = 4_000  # states of one list
+LAG_STEPS: Final = 1_000  # a list's states within the lag, so many at most
 
 NAMES: Final = (
     "lose_reply",
@@ -111,12 +111,12 @@ class History:
 
     def __init__(self, span: int) -> None:
         self._span = span
-        self._states: deque[tuple[int, bytes]] = deque(maxlen=REMEMBERED_MAX)
+        self._states: deque[tuple[int, bytes]] = deque()
 
-    def take(self, now: int, body: bytes) -> None:
+    def take(self, now: int, show: Callable[[], bytes]) -> None:
         """Remember what the list is, and forget what nobody can be told any more."""
-        if not self._states or self._states[-1][1] != body:
-            self._states.append((now, body))
+        if not self._states or self._states[-1][0] + self._span // LAG_STEPS <= now:
+            self._states.append((now, show()))
         while len(self._states) > 1 and self._states[1][0] <= now - self._span:
             self._states.popleft()
 
@@ -266,7 +266,7 @@ class Misbehaviour:
         """Let go on what is due; to be called every few milliseconds."""
         for fault in self._faults:
             for listed, history in fault.histories.items():
-                history.take(now, self._lists[listed]())
+                history.take(now, self._lists[listed])
         self._room.tend(now)
         self.events.tend(now)
 
@@ -310,17 +310,14 @@ class Misbehaviour:
         return self._add("delay_reply", where, times, reply_late=ns_of(ms))
 
     def lag(self, where: Matcher, ms: float, *, times: int | None = None) -> Fault:
-        """Answer with what the lists were so long ago, but not before the lag was switched on.
-
-        Their states are looked at by each `tend`.
-        """
+        """Answer with what the lists were so long ago, but not before this was switched on."""
         span = ns_of(ms, LAG_MS_MAX)
         now = self._clock()
         histories = {one: History(span) for one in self._lists if where("GET", one.path)}
         if not histories:
             raise ValueError("none of the lists that can lag matches")
         for listed, history in histories.items():
-            history.take(now, self._lists[listed]())
+            history.take(now, self._lists[listed])
 
         def change(asked: Asked, body: bytes, now: int) -> Failure:
             history = histories.get(Listed(asked.key, asked.path))

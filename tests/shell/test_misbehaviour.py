@@ -295,18 +295,19 @@ async def test_a_list_that_is_wrongly_empty() -> None:
     assert rows(await stage.ask("GET", OPEN)) == [4]
 
 
-def test_a_history_forgets_what_nobody_is_told_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_forgets_what_nobody_is_told_any_more() -> None:
     history = History(10)
     for now in range(0, 100, 5):
-        history.take(now, b"%d" % now)
-        history.take(now + 1, b"%d" % now)  # no news
-    assert history.at(85) == b"85"
+        history.take(now, lambda now=now: b"%d" % now)
+    assert [history.at(when) for when in (94, 92, 85)] == [b"90", b"90", b"85"]
     assert history.at(0) == b"85"  # the oldest that is known
-    monkeypatch.setattr(misbehaviour, "REMEMBERED_MAX", 2)
-    short = History(1_000)
-    for now in range(3):
-        short.take(now, b"%d" % now)
-    assert short.at(0) == b"1"
+
+
+def test_a_long_history_takes_longer_steps() -> None:
+    history = History(10 * misbehaviour.LAG_STEPS)
+    for now in range(30):
+        history.take(now, lambda now=now: b"%d" % now)
+    assert [history.at(when) for when in (9, 19, 29)] == [b"0", b"10", b"20"]
 
 
 # --- Refusals ------------------------------------------------------------------------------
