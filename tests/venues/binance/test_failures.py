@@ -10,6 +10,7 @@ from bot.venues.binance.failures import (
     FAILURES,
     FILLS,
     LISTEN_KEY,
+    LISTS,
     MAINTENANCE,
     MATCHERS,
     OPEN_ORDERS,
@@ -130,3 +131,10 @@ def test_private_sessions_carry_a_key() -> None:
     assert carries_private(["btcusdt@trade", "0a" * 32])
     assert not carries_private(["btcusdt@trade"])
     assert not carries_private([])
+
+
+def test_lists_that_can_lag_are_orders_or_positions() -> None:
+    for paths in LISTS.values():
+        kinds = [(OPEN_ORDERS("GET", path), POSITIONS("GET", path)) for path in paths]
+        assert kinds[0] == (True, False)
+        assert set(kinds[1:]) == {(False, True)}
