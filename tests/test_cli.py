@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -324,7 +325,7 @@ def copied(capture: Path, tmp_path: Path) -> Path:
 def rewrite(run: Path, text: bytes) -> None:
     (segment,) = (run / "journal").glob("market-*.zst")
     segment.unlink()
-    with SegmentWriter(run / "journal") as writer:
+    with closing(SegmentWriter(run / "journal")) as writer:
         writer.append(text)
 
 

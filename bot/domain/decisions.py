@@ -21,6 +21,16 @@ class Cancel(msgspec.Struct, frozen=True, gc=False, tag=True):
     order_id: str
 
 
+class Amend(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Move one own order to `tick` with `lots` in all, those included that have traded."""
+
+    order_id: str
+    side: Side
+    tick: int
+    lots: int
+    level: int
+
+
 class Resync(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Throw the book away and build it anew from a snapshot."""
 
@@ -42,4 +52,5 @@ class Rearm(msgspec.Struct, frozen=True, gc=False, tag=True):
     size: float
 
 
-Decision = Place | Cancel | Resync | Trip | Rearm
+Decision = Place | Amend | Cancel | Resync | Trip | Rearm
+Request = Place | Amend | Cancel  # what goes to a venue

@@ -1,7 +1,11 @@
 """What the bot can learn, besides the market rows of `tape`. All names are past tense.
 
-`at` is the receive time in ns. Own orders are named by their client id.
+`at` is the receive time in ns. Own orders are named by their client id. `cumulative_lots` is
+all that an order has traded by the venue's word; 0 where the venue did not say.
 """
+
+from decimal import Decimal
+from typing import Literal
 
 import msgspec
 
@@ -14,6 +18,7 @@ class OrderOpened(msgspec.Struct, frozen=True, gc=False, tag=True):
 
     at: int
     order_id: str
+    cumulative_lots: int = 0
 
 
 class OrderRejected(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -25,10 +30,41 @@ class OrderRejected(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class OrderCancelled(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """The order left the venue's book without (further) trading."""
+    """The order left the venue's book without (further) trading, because we asked for it."""
 
     at: int
     order_id: str
+    cumulative_lots: int = 0
+
+
+class OrderExpired(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The venue took the order out of its book by itself.
+
+    Self-trade prevention, a dead-man's switch, an amend that would have crossed.
+    """
+
+    at: int
+    order_id: str
+    reason: str
+    cumulative_lots: int = 0
+
+
+class Amended(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The order now rests at `tick` with `lots` in all, those included that have traded."""
+
+    at: int
+    order_id: str
+    tick: int
+    lots: int
+    cumulative_lots: int = 0
+
+
+class AmendRejected(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The venue refused an amend: the order is what it was."""
+
+    at: int
+    order_id: str
+    reason: str
 
 
 class CancelRejected(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -46,7 +82,11 @@ class OutcomeLost(msgspec.Struct, frozen=True, gc=False, tag=True):
 
 
 class Filled(msgspec.Struct, frozen=True, gc=False, tag=True):
-    """One execution of an own order. `trade_id` is unique per (order, trade, side)."""
+    """One execution of an own order. `trade_id` is unique per (order, trade, side).
+
+    `fee` is what the venue charged, in `fee_currency`, negative for a rebate; None where it did
+    not say, and the rate of the fee tier stands in.
+    """
 
     at: int
     order_id: str
@@ -55,6 +95,65 @@ class Filled(msgspec.Struct, frozen=True, gc=False, tag=True):
     tick: int
     lots: int
     maker: bool
+    cumulative_lots: int = 0
+    fee: Decimal | None = None
+    fee_currency: str = ""
+
+
+class FillRecovered(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """An execution of an own order that is no longer at hand: of a run before, or long ended.
+
+    It moves the position and the money; there is no order left to advance.
+    """
+
+    at: int
+    order_id: str
+    trade_id: str
+    side: Side
+    tick: int
+    lots: int
+    maker: bool
+    fee: Decimal | None = None
+    fee_currency: str = ""
+
+
+class PositionAdopted(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """The venue's position is taken for ours, by its word: an explicit adjustment, no fill.
+
+    `lots` is the whole position from now on; `tick2` is twice the price, in ticks, at which
+    the difference is valued, so that the adjustment itself is neither profit nor loss.
+    """
+
+    at: int
+    lots: int
+    tick2: int
+    reason: Literal["start", "reconcile"]
+
+
+class Funded(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """A funding payment in quote currency; positive is received."""
+
+    at: int
+    amount: Decimal
+
+
+class Obstructed(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """Orders cannot be relied on: nothing may rest until `what` is cleared.
+
+    `what` names the obstacle, one of many that may stand at a time: `private_stream`,
+    `reconcile`, `dead_man`, `watchdog`, `clock`, `filters`, `unknown_order`, `venue`.
+    """
+
+    at: int
+    what: str
+    detail: str = ""
+
+
+class Cleared(msgspec.Struct, frozen=True, gc=False, tag=True):
+    """An obstacle is gone."""
+
+    at: int
+    what: str
 
 
 class Rearmed(msgspec.Struct, frozen=True, gc=False, tag=True):
@@ -99,6 +198,17 @@ class FeedLost(msgspec.Struct, frozen=True, gc=False, tag=True):
     connection: str = ""
 
 
-OwnEvent = OrderOpened | OrderRejected | OrderCancelled | CancelRejected | OutcomeLost | Filled
-Event = OwnEvent | Rearmed | QuotingStopped | LimitsTightened
+OwnEvent = (
+    OrderOpened
+    | OrderRejected
+    | OrderCancelled
+    | OrderExpired
+    | Amended
+    | AmendRejected
+    | CancelRejected
+    | OutcomeLost
+    | Filled
+)
+AccountEvent = FillRecovered | PositionAdopted | Funded | Obstructed | Cleared
+Event = OwnEvent | AccountEvent | Rearmed | QuotingStopped | LimitsTightened
 FeedEvent = FeedOpened | FeedLost  # of the market's connections; the engine learns them as rows

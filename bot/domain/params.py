@@ -68,6 +68,10 @@ class EngineParams(msgspec.Struct, frozen=True):
 
     timer_ms: int = 100
     wake_half_spreads: float = 0.25
+    # What the venue does to an order that is amended in place; the gateway declares it.
+    # requeue: price and size may change, the place in the queue is lost; reduce: only the size
+    # may shrink, and the place is kept.
+    amend: Literal["none", "requeue", "reduce"] = "none"
 
 
 class RiskParams(msgspec.Struct, frozen=True):

@@ -1,10 +1,14 @@
 """What eyes may see of an engine: a frozen snapshot, never used to decide."""
 
 from decimal import Decimal
+from typing import Final
 
 import msgspec
 
 from bot.domain.units import Side
+
+# Levels that quote. REDUCE_ONLY quotes one side, to get out; PAUSED and above place nothing.
+QUOTING: Final = frozenset({"ACTIVE", "WIDEN", "ONE_SIDED", "REDUCE_ONLY"})
 
 
 class OrderView(msgspec.Struct, frozen=True):

@@ -10,8 +10,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final
 from zlib import crc32
 
 import msgspec
@@ -128,17 +127,6 @@ class LogWriter:
             f"LogWriter(path={str(self.path)!r}, records={self.records}, "
             f"closed={self._file.closed})"
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def append(self, record: Record) -> None:
         """Add one record to the buffer; the first one must be the `Header`."""

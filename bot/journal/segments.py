@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from bot.journal.capture import JournalError, zstd
 
@@ -70,17 +69,6 @@ class SegmentWriter:
             f"buffered_bytes={len(self._buffer)}, pending_frames={len(self._pending)}, "
             f"failed={self._failure is not None}, closed={self._closed})"
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def append(self, lines: bytes | memoryview) -> None:
         """Take whole lines (the last byte is a newline); blocks while the queue is full."""

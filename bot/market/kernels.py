@@ -63,10 +63,10 @@ def set_fair(book: Array) -> None:
 
 
 @njit(cache=True, nogil=True)
-def judge(book: Array, mismatch: bool) -> int:
+def judge(book: Array, ticker_disagrees: bool) -> int:
     """Why the synced book must not be quoted from; TRUSTED when nothing speaks against it."""
     h = book[0]
-    if mismatch:
+    if ticker_disagrees:
         return TICKER_DISAGREES
     if h["far_full"] == 1:
         return OVERFLOW
@@ -103,16 +103,8 @@ def stamp(book: Array, recv: int, exch: int) -> None:
 
 @njit(cache=True, nogil=True)
 def ticker_differs(book: Array) -> bool:
-    """At equal update ids the ticker must state the depth book's own touch.
-
-    At any other id it must at least be near it: what is a twentieth away is no market.
-    """
+    """Whether the ticker states another touch than the depth book at the same update id."""
     h = book[0]
-    if h["ticker_bid"] != 0 and h["best_bid"] != 0 and h["best_ask"] != 0:
-        doubled = h["best_bid"] + h["best_ask"]
-        apart = h["ticker_bid"] + h["ticker_ask"] - doubled
-        if abs(apart) * TICKER_APART_PARTS > doubled and h["overlay"] == 1:
-            return True
     if h["ticker_id"] != h["book_id"] or h["ticker_bid"] == 0:
         return False
     return bool(
@@ -121,6 +113,17 @@ def ticker_differs(book: Array) -> bool:
         or h["ticker_bid_qty"] != level_qty_at(book, 0, h["best_bid"])
         or h["ticker_ask_qty"] != level_qty_at(book, 1, h["best_ask"])
     )
+
+
+@njit(cache=True, nogil=True)
+def ticker_is_far(book: Array) -> bool:
+    """Whether a ticker newer than the depth is a twentieth away from it: that is no market."""
+    h = book[0]
+    if h["overlay"] != 1 or h["ticker_bid"] == 0 or h["best_bid"] == 0 or h["best_ask"] == 0:
+        return False
+    doubled = h["best_bid"] + h["best_ask"]
+    apart = h["ticker_bid"] + h["ticker_ask"] - doubled
+    return bool(abs(apart) * TICKER_APART_PARTS > doubled)
 
 
 @njit(cache=True, nogil=True)
@@ -181,18 +184,13 @@ def learn_row(book: Array, rows: Array, i: int, level_tick: Array, level_qty: Ar
     stamp(book, rows[i]["recv"], rows[i]["exch"])
     if kind == TRADED:
         return 0
-    # A disagreement stays until a reset: later agreement does not prove the levels in between.
-    mismatch = was == TICKER_DISAGREES
     if kind == TOUCH_CHANGED:
         if not put_ticker(book, rows, i):
             return 0
-        mismatch = mismatch or ticker_differs(book)
     elif kind == BOOK_RESET:
         reset_book(book, rows, i, level_tick, level_qty)
-        mismatch = ticker_differs(book)
     elif kind == BOOK_CHANGED and h["synced"] == 1:
         apply_levels(book, rows, i, level_tick, level_qty)
-        mismatch = mismatch or ticker_differs(book)
     elif kind == BOOK_LOST:
         h["synced"] = 0
         h["overlay"] = 0
@@ -202,7 +200,9 @@ def learn_row(book: Array, rows: Array, i: int, level_tick: Array, level_qty: Ar
     if h["synced"] == 1:
         set_touch(book)
         set_fair(book)
-        now = judge(book, mismatch)
+        # A disagreement stays until a reset: later agreement does not prove the levels between.
+        stays = was == TICKER_DISAGREES and kind != BOOK_RESET
+        now = judge(book, stays or ticker_differs(book) or ticker_is_far(book))
     else:
         now = LOST + rows[i]["side"]
     if now != was:

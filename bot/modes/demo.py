@@ -60,7 +60,7 @@ class ExchangeProcess:
         return self._process.pid
 
     def url(self) -> str:
-        """Wait until it serves. Raises DemoError when it does not."""
+        """Its address, once it serves. Raises DemoError when it does not in SERVER_S_MAX."""
         assert self._process.stdout is not None
         ready, _, _ = select([self._process.stdout], [], [], SERVER_S_MAX)
         line = self._process.stdout.readline() if ready else b""
@@ -153,7 +153,7 @@ class Painter:
         )
 
     def paint(self, live: LiveRun, view: View) -> None:
-        """Draw, unless the last picture is too fresh."""
+        """Draw, unless the last picture is too fresh; a screen with quotes is kept in `last`."""
         if view.trusted and view.orders:
             self.last = self.screen(live, view)
         self.terminal.update(self.screen(live, view))

@@ -1,7 +1,7 @@
 """Paper trading wired together: what a replay and a daemon share."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bot.journal.segments import SegmentWriter
 from bot.modes.settings import ConfigError, Loaded
 from bot.ops.eyes import Eye, Eyes
 from bot.ops.summary import Summary
-from bot.shell.pump import Pump
+from bot.shell.pump import OnDecision, Pump
 from bot.sim.latency import LatencyParams
 from bot.sim.paper import Paper
 from bot.venues.binance.marketdata import MarketData
@@ -68,7 +68,7 @@ class PaperRun:
         self,
         loaded: Loaded,
         run: Run | None = None,
-        on_decision: Callable[[int, Any, Engine], None] | None = None,
+        on_decision: OnDecision | None = None,
         *,
         rows_max: int = 1 << 30,
         mode: str = "replay",
@@ -85,7 +85,7 @@ class PaperRun:
         self.summary = Summary()
         self.segments: SegmentWriter | None = None
         self._log: LogWriter | None = None
-        self._observer = on_decision
+        self._on_decision = on_decision
         if run is not None:
             self.segments = SegmentWriter(run.journal)
             self._log = LogWriter(run.log)
@@ -118,8 +118,8 @@ class PaperRun:
 
     def _decided(self, now: int, decisions: Sequence[Decision], engine: Engine) -> None:
         self.digest.add(now, decisions)
-        if self._observer is not None:
-            self._observer(now, decisions, engine)
+        if self._on_decision is not None:
+            self._on_decision(now, decisions, engine)
 
     def feed_all(self, pieces: Iterable[bytes]) -> None:
         """Run over every chunk, then close the journal; times itself."""

@@ -365,7 +365,8 @@ def _params(settings: Settings) -> Params:
         volatility=_struct(VolatilityParams, settings.volatility),
         gamma=_struct(GammaParams, settings.gamma),
         diff=_struct(DiffParams, settings.diff),
-        engine=_struct(EngineParams, settings.engine),
+        # Paper amends nothing; a gateway says what its venue does with an amended order.
+        engine=_struct(EngineParams, settings.engine, amend="none"),
         risk=_struct(
             RiskParams,
             risk,

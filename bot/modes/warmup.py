@@ -88,7 +88,7 @@ def _counts(dispatchers: Iterable[Any]) -> tuple[int, int]:
     )
 
 
-def _market() -> Loaded:
+def _configuration() -> Loaded:
     return load(None, env={}, sets=["venue=binance-usdm", "symbol=BTCUSDT"])
 
 
@@ -99,7 +99,7 @@ def _chunk() -> bytes:
 
 def _lines() -> None:
     """Capture lines through the codec, as a replay and an audit read them."""
-    codec = MarketData(_market().instrument)
+    codec = MarketData(_configuration().instrument)
     rows = sum(tape.n for tape in codec.read(_chunk()))
     assert rows > len(FRAMES) - 2, "the frames must be read, or nothing behind them is warmed"
     nanoseconds(START_NS)
@@ -107,7 +107,7 @@ def _lines() -> None:
 
 def _frames() -> None:
     """Single frames through codec and book, as a live run receives them; then every reading."""
-    codec = MarketData(_market().instrument)
+    codec = MarketData(_configuration().instrument)
     book = Book()
     for i, frame in enumerate(FRAMES):
         for tape in codec.receive(START_NS + i * STEP_NS, frame):
@@ -121,7 +121,7 @@ def _frames() -> None:
 
 def _run() -> None:
     """The pump with engine and paper venue, and the lines of `--emit bbo`."""
-    loaded = _market()
+    loaded = _configuration()
     replay = PaperRun(loaded)
     replay.feed_all([_chunk()])
     first, rest = first_and_rest(iter([_chunk()]))

@@ -60,7 +60,9 @@ class Metrics:
         self._volume = {side: volume.labels(side.name) for side in Side}
         self._cancelled = count("orders_cancelled_total", "Cancels sent to the venue.")
         self._rejected = count("orders_rejected_total", "Orders that the venue refused.")
-        self._unknown = count("outcomes_lost_total", "Requests whose outcome nobody could tell.")
+        self._outcomes_lost = count(
+            "outcomes_lost_total", "Requests whose outcome nobody could tell."
+        )
         self._decisions = count("decisions_total", "Times that the engine decided.")
         self._distrusts = count("book_distrusted_total", "Times that the book lost its trust.")
         self._halts = ByCause(count("halts_total", "Breakers that tripped.", "cause"))
@@ -93,7 +95,7 @@ class Metrics:
         self._fair = gauge("fair_price_quote", "What the bot holds to be the fair price.")
         self._reservation = gauge("reservation_price_quote", "The middle of the own quotes.")
         self._half_spread = gauge("half_spread_quote", "Distance of the innermost own quotes.")
-        self._touch = gauge("market_spread_quote", "Best ask less best bid.")
+        self._market_spread = gauge("market_spread_quote", "Best ask less best bid.")
         sigma = gauge("sigma_bp_per_sqrt_second", "Volatility, basis points per √s.", "window")
         self._sigma = {window: sigma.labels(window) for window in ("used", "fast", "slow")}
         self._gamma = gauge("gamma_multiplier_ratio", "Risk aversion over that of calm markets.")
@@ -101,8 +103,8 @@ class Metrics:
         self._levels = {name: level.labels(name) for name in LEVELS}
         self._levels[LEVELS[0]].set(1)
         self._trusted = gauge("book_trusted", "1 while the book may be quoted on.")
-        self._lag = gauge("feed_lag_seconds", "Lag of the feed above its usual one.")
-        self._age = gauge("feed_age_seconds", "Time since the feed last said anything.")
+        self._feed_lag = gauge("feed_lag_seconds", "Lag of the feed above its usual one.")
+        self._feed_age = gauge("feed_age_seconds", "Time since the feed last said anything.")
         self._working = gauge("orders_working", "Own orders that may still trade.")
         self._inbox = gauge("inbox_length", "Frames and events that wait for the engine.")
         self._tasks = gauge("tasks", "Tasks of the event loop.")
@@ -130,7 +132,7 @@ class Metrics:
             case OrderRejected():
                 self._rejected.inc()
             case OutcomeLost():
-                self._unknown.inc()
+                self._outcomes_lost.inc()
             case FeedLost():
                 self._losses.inc(event.cause)
             case _:
@@ -187,7 +189,7 @@ class Metrics:
             series.set(float(getattr(pnl, part)))
         if view.trusted:  # else the last prices stand: those of a broken book mean nothing
             self._fair.set(view.fair_ticks * tick)
-            self._touch.set((view.ask_tick - view.bid_tick) * tick)
+            self._market_spread.set((view.ask_tick - view.bid_tick) * tick)
         self._reservation.set(view.reservation_ticks * tick)
         self._half_spread.set(view.half_spread_ticks * tick)
         self._sigma["used"].set(view.sigma_bp)
@@ -195,14 +197,14 @@ class Metrics:
         self._sigma["slow"].set(view.sigma_slow_bp)
         self._gamma.set(view.gamma_multiplier)
         self._trusted.set(view.trusted)
-        self._lag.set(view.age_ns / NS_PER_S)
+        self._feed_lag.set(view.age_ns / NS_PER_S)
         self._working.set(len(view.orders))
         if view.level != self._level:
             self._levels[self._level].set(0)
             self._level = view.level
             self._levels[view.level].set(1)
         if feed_age_ns is not None:
-            self._age.set(feed_age_ns / NS_PER_S)
+            self._feed_age.set(feed_age_ns / NS_PER_S)
         if inbox_length is not None:
             self._inbox.set(inbox_length)
         if tasks is not None:

@@ -90,10 +90,6 @@ def derive(instrument: Instrument, records: Iterable[Record]) -> Iterator[Row]:
         yield from rows.of(at, fact)
 
 
-TRUSTED: Final = Note("Trusted", "{}")
-DISTRUSTED: Final = Note("Distrusted", "{}")
-
-
 class _Order:
     """One order's row in the making; quantities in lots, times in ns, None is "not yet"."""
 
@@ -267,6 +263,7 @@ def _event(at: int, struct: msgspec.Struct) -> Row:
 
 
 def to_json(detail: Mapping[str, object]) -> str:
+    """JSON with its keys in order: equal details are equal text. TypeError for what is none."""
     return msgspec.json.encode(detail, order="sorted").decode()
 
 

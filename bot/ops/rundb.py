@@ -17,10 +17,8 @@ from bot.domain.events import Event, FeedEvent
 from bot.domain.instrument import Instrument
 from bot.domain.view import View
 from bot.ops.rows import (
-    DISTRUSTED,
     SCHEMA,
     SCHEMA_VERSION,
-    TRUSTED,
     Fact,
     Note,
     Record,
@@ -34,6 +32,8 @@ BATCH_FACTS_MAX: Final = 4_096  # in one transaction; so many waiting facts wake
 QUEUE_FACTS_MAX: Final = 65_536
 BUSY_S: Final = 5.0  # how long somebody else's lock is waited for
 CLOSE_S_MAX: Final = 15.0
+TRUSTED: Final = Note("Trusted", "{}")
+DISTRUSTED: Final = Note("Distrusted", "{}")
 assert BATCH_FACTS_MAX < QUEUE_FACTS_MAX
 assert CLOSE_S_MAX > COMMIT_EVERY_S + BUSY_S
 

@@ -18,7 +18,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.segment import Segment
 
-from bot.ops.terminal_book import FIXED_LINES, book
+from bot.ops.terminal_book import FIXED_LINES, LEVELS_MIN, book
 from bot.ops.terminal_outlet import Outlet
 from bot.ops.terminal_panels import banner, events, position, profit, risk, state, vitals
 from bot.ops.terminal_screen import Notable, Screen, Vitals
@@ -31,7 +31,8 @@ PERIOD_S: Final = 0.2  # five pictures a second
 TWO_COLUMNS_WIDTH: Final = 76
 RIGHT_WIDTH: Final = (35, 54)
 EVENTS_HEIGHT: Final = 3  # at least, where there is room for them at all
-BOOK_HEIGHT: Final = 2 * 12 + FIXED_LINES
+BOOK_HEIGHT_MIN: Final = 2 * LEVELS_MIN + FIXED_LINES
+BOOK_HEIGHT_MAX: Final = 2 * 12 + FIXED_LINES
 
 # No fonts from other people's servers in a picture of ours, and no space lost by any viewer.
 SVG: Final = (
@@ -94,7 +95,7 @@ def _two_columns(screen: Screen, width: int, height: int) -> list[Line]:
     if room >= len(numbers) + 2:
         numbers = [*panels[0], [], *panels[1], [], *panels[2]]
     spare = max(0, (room - len(numbers)) // 2)  # half of it for events
-    tall = min(BOOK_HEIGHT, max(0, min(room, len(numbers) + spare)))
+    tall = min(BOOK_HEIGHT_MAX, max(0, min(room, len(numbers) + spare)))
     body = beside(book(screen, left_width, tall), numbers[:tall], left_width, width)
     return [*body, *events(screen, width, height - len(body))]
 
@@ -103,10 +104,11 @@ def _one_column(screen: Screen, width: int, height: int) -> list[Line]:
     """A narrow terminal: what hurts first."""
     numbers = [*position(screen, width), *profit(screen, width)]
     left = height - len(numbers)
-    tall = left - EVENTS_HEIGHT if left >= FIXED_LINES + 4 + EVENTS_HEIGHT else max(0, left)
-    tall = min(tall, BOOK_HEIGHT)
-    ladder = book(screen, width, tall) if tall >= FIXED_LINES + 4 else []
-    body = [*numbers, *ladder]
+    if left >= BOOK_HEIGHT_MIN + EVENTS_HEIGHT:
+        left -= EVENTS_HEIGHT
+    tall = min(left, BOOK_HEIGHT_MAX)
+    levels = book(screen, width, tall) if tall >= BOOK_HEIGHT_MIN else []
+    body = [*numbers, *levels]
     return [*body, *events(screen, width, height - len(body))]
 
 

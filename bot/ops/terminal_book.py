@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from rich.style import Style
 
 from bot.domain.units import BPS, Side
-from bot.domain.view import OrderView, View
+from bot.domain.view import QUOTING, OrderView, View
 from bot.ops.terminal_screen import WAITING, Screen
 from bot.ops.terminal_text import (
     BAD,
@@ -41,7 +41,6 @@ STATES: Final = {
     "PENDING_CANCEL": "cxl",
     "UNKNOWN": "unk",
 }
-QUOTING: Final = ("ACTIVE", "WIDEN", "ONE_SIDED", "REDUCE_ONLY")  # else the last quote is history
 
 
 class Rung(NamedTuple):
@@ -106,7 +105,7 @@ def book(screen: Screen, width: int, height: int) -> list[Line]:
 
 
 def quoting(view: View) -> bool:
-    """Whether the view's reservation price and half-spread are of now."""
+    """Whether the view's reservation price and half-spread are of now; else they are history."""
     return view.trusted and view.level in QUOTING and view.half_spread_ticks != 0.0
 
 
@@ -122,6 +121,7 @@ def rungs(
     for order in orders:
         if order.side is side:
             own.setdefault(order.tick, []).append(order)
+    # As many levels as leave room for own orders beyond them, but no fewer than half the rows.
     for count in range(min(n, len(levels)), -1, -1):
         inner = dict[int, float | None](levels[:count])
         last = levels[count - 1][0] if count else None
@@ -137,6 +137,7 @@ def rungs(
     far.sort(reverse=side is Side.BUY)
     near = sorted(inner, reverse=side is Side.BUY)
     if far or any(tick in own for tick in near[n:]):
+        # One row is the gap's; own orders that fall out for it lie behind it, too.
         late = [tick for tick in near[n - 1 :] if tick in own]
         near, far = near[: n - 1], [*late, *far]
     room = n - len(near) - 1

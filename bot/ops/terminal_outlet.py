@@ -4,7 +4,6 @@ A terminal that is held (Ctrl-S, a stalled remote shell) blocks whoever writes t
 must not be the event loop that trades.
 """
 
-from collections.abc import Callable
 from queue import SimpleQueue
 from threading import Thread
 from typing import Final, TextIO
@@ -67,8 +66,7 @@ class Outlet:
         return not self._thread.is_alive()
 
     def _carry(self) -> None:
-        following: Callable[[], str | None] = self._pieces.get
-        for piece in iter(following, None):
+        while (piece := self._pieces.get()) is not None:
             try:
                 if self.gone is None:
                     self._target.write(piece)

@@ -7,7 +7,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from bot.domain.units import BPS, NS_PER_MS
-from bot.domain.view import View
+from bot.domain.view import QUOTING, View
 from bot.ops.terminal_book import quoting
 from bot.ops.terminal_screen import WAITING, Notable, Screen, Vitals
 from bot.ops.terminal_text import (
@@ -87,8 +87,7 @@ def level_style(view: View) -> Style:
     """Green while nothing holds, yellow while it quotes less or waits, red when it is out."""
     if view.level == "ACTIVE":
         return GOOD
-    waits = view.causes == WAITING
-    return WARY if waits or view.level in ("WIDEN", "ONE_SIDED", "REDUCE_ONLY") else BAD
+    return WARY if view.level in QUOTING or view.causes == WAITING else BAD
 
 
 def position(screen: Screen, width: int) -> list[Line]:

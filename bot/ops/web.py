@@ -17,7 +17,7 @@ from aiohttp import StreamReader, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
-from bot.domain.view import View
+from bot.domain.view import QUOTING, View
 
 LOCALHOST: Final = "localhost"
 LOCALHOST_ADDRESS: Final = "127.0.0.1"  # one address; the name may stand for two
@@ -25,9 +25,6 @@ PORT_MAX: Final = 65_535
 CONNECTIONS_MAX: Final = 64
 KEEP_ALIVE_S: Final = 15.0  # an idle connection is closed after it
 STOP_S_MAX: Final = 1.0  # for answers under way
-
-# PAUSED and above place nothing; REDUCE_ONLY quotes one side, to get out.
-QUOTING: Final = frozenset({"ACTIVE", "WIDEN", "ONE_SIDED", "REDUCE_ONLY"})
 
 HEADERS: Final = {
     hdrs.CACHE_CONTROL: "no-store",
@@ -172,6 +169,13 @@ def listen(host: str, port: int) -> socket.socket:
         raise WebError(why_not(host, port, error)) from error
 
 
+def why_not(host: str, port: int, error: OSError) -> str:
+    """One sentence for an address that cannot be bound."""
+    if error.errno == errno.EADDRINUSE:
+        return f"{host}:{port} is taken by another program: choose another port"
+    return f"{host}:{port} cannot be served: {error.strerror}"
+
+
 def loopback_address(host: str) -> str:
     """The address to bind for `host`. Raises ValueError unless it is loopback."""
     if host.lower() == LOCALHOST:
@@ -250,10 +254,3 @@ def _error(status: HTTPStatus, text: str) -> web.Response:
 def _json(status: HTTPStatus, content: Mapping[str, Any]) -> web.Response:
     body = msgspec.json.encode(content, enc_hook=str)
     return web.Response(status=status, body=body, content_type="application/json")
-
-
-def why_not(host: str, port: int, error: OSError) -> str:
-    """One sentence for an address that cannot be bound."""
-    if error.errno == errno.EADDRINUSE:
-        return f"{host}:{port} is taken by another program: choose another port"
-    return f"{host}:{port} cannot be served: {error.strerror}"

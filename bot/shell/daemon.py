@@ -4,7 +4,7 @@
     drain, learn, decide, act                      (the pump)
     fetch a snapshot if the book wants one
 
-Ends when `stop` was called and no own order is left, or when patience is.
+Ends when `stop` was called and no own order is left, or STOP_NS_MAX later, or at `give_up`.
 """
 
 from collections.abc import Callable
@@ -80,7 +80,7 @@ class Daemon:
         while not self._is_over():
             await self._inbox.wait(self._until())
             self._turn()
-        return not self._working()
+        return not self._has_working_orders()
 
     def _turn(self) -> None:
         items = self._inbox.drain(BATCH_MAX)
@@ -101,16 +101,16 @@ class Daemon:
         due = self._pump.due()
         return latest if due is None else min(due, latest)
 
-    def _working(self) -> bool:
+    def _has_working_orders(self) -> bool:
         orders = self._engine.orders
-        return any(True for side in Side for _ in orders.working(side))
+        return any(orders.working(side) for side in Side)
 
     def _is_over(self) -> bool:
         if self._stop_by is None:
             return False
         if self._clock.now() >= self._stop_by:
             return True
-        return len(self._inbox) == 0 and not self._working()
+        return len(self._inbox) == 0 and not self._has_working_orders()
 
     def __repr__(self) -> str:
         state = f"stopping: {self.reason}" if self._stop_by is not None else "trading"

@@ -57,6 +57,7 @@ class FeedLimits(msgspec.Struct, frozen=True):
 
     def check(self, endpoints: Endpoints) -> None:
         """Raises ValueError where a limit of ours would break one of the venue's."""
+        # One more a second: the pong that a ping of the venue's is owed.
         if 1_000 / self.ping_interval_ms + 1 > endpoints.messages_per_s_max:
             raise ValueError("ping_interval_ms sends more messages a second than the venue takes")
         if self.age_ms_max >= endpoints.connection_age_s_max * 1_000:
@@ -100,13 +101,13 @@ class Allowance:
         self._spent: deque[tuple[int, int]] = deque()
 
     def wait_ns(self, now: int, amount: int) -> int:
-        """How long until `amount` fits, 0 for now."""
+        """ns until `amount` fits, 0 if it does now; `amount` is at most `amount_max`."""
         while self._spent and self._spent[0][0] + self._window_ns <= now:
             self._spent.popleft()
         excess = sum(spent for _, spent in self._spent) + amount - self._amount_max
-        for at, spent in self._spent:
-            if excess <= 0:
-                break
+        if excess <= 0:
+            return 0
+        for at, spent in self._spent:  # the oldest leaves the window first
             excess -= spent
             if excess <= 0:
                 return at + self._window_ns - now

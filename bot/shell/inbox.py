@@ -48,7 +48,7 @@ class Inbox:
         "_frames",
         "_frames_max",
         "_items",
-        "_overflown",
+        "_marker",
         "_waiter",
         "dropped",
         "overflows",
@@ -66,21 +66,21 @@ class Inbox:
         self._frames = 0
         self._bytes = 0
         self._events = 0
-        self._overflown: FeedLost | None = None  # the marker, while it waits to be taken
+        self._marker: FeedLost | None = None  # of an overflow, while it waits to be taken
         self._waiter: asyncio.Future[None] | None = None
         self.dropped = 0  # frames, since the beginning
         self.overflows = 0
 
     def put_frame(self, recv: int, raw: bytes) -> None:
         """Add a market frame, or drop it and mark the loss."""
-        if self._overflown is not None:
+        if self._marker is not None:
             self.dropped += 1
             return
         if self._frames >= self._frames_max or self._bytes + len(raw) > self._bytes_max:
             self.dropped += 1
             self.overflows += 1
-            self._overflown = FeedLost(recv, OVERFLOW)
-            self._items.append(self._overflown)
+            self._marker = FeedLost(recv, OVERFLOW)
+            self._items.append(self._marker)
         else:
             self._frames += 1
             self._bytes += len(raw)
@@ -126,8 +126,8 @@ class Inbox:
             if isinstance(item, Frame):
                 self._frames -= 1
                 self._bytes -= len(item.raw)
-            elif item is self._overflown:
-                self._overflown = None
+            elif item is self._marker:
+                self._marker = None
             else:
                 self._events -= 1
         return taken
@@ -141,5 +141,5 @@ class Inbox:
         return len(self._items)
 
     def __repr__(self) -> str:
-        full = " overflown" if self._overflown is not None else ""
+        full = " overflown" if self._marker is not None else ""
         return f"<Inbox frames={self._frames} bytes={self._bytes} events={self._events}{full}>"

@@ -25,6 +25,7 @@ from bot.journal.capture import CaptureError, chunks
 from bot.market.book import Book
 from bot.shell.venueserver import PULSES, opened, respond
 from bot.shell.venuesockets import Motion, VenueSockets
+from bot.venues.binance.endpoints import ENVELOPE
 from bot.venues.binance.marketdata import MarketData
 from bot.venues.binance.publicapi import PublicApi
 from bot.venues.binance.publictext import PublicText, Shown
@@ -39,9 +40,9 @@ BATCH_MAX: Final = 256  # frames sent without letting clients have a turn
 UNREADABLE_MAX: Final = 10  # depth frames in front of the first that can be read
 SETTLE_S: Final = 1.0  # a client that has not read by then gets its snapshot anyway
 
-_STREAM: Final = b'{"stream":"'
 _DATA: Final = b'","data":'
 _SNAPSHOT: Final = b'{"lastUpdateId"'
+# The smallest book: `_warm` calls the kernels with it.
 _SMALLEST: Final = b'{"lastUpdateId":1,"bids":[["1","1"]],"asks":[["2","1"]]}\n'
 
 
@@ -195,6 +196,7 @@ class Playback:
             self.skipped += 1
 
     def _publish(self, stream: str, raw: bytes, frame: bytes) -> None:
+        """Send a frame; the first recorded depth also stands in for speeds not recorded."""
         self.sockets.publish(stream, raw, frame)
         if not self._is_depth(stream):
             return
@@ -214,10 +216,11 @@ class Playback:
         for tape in self._data.read(line + b"\n"):
             for i in range(tape.n):
                 self._book.learn(tape.rows, i, tape.ticks, tape.qtys)
-        self._refuse_foreign(self._data.counts())
+        self._refuse_foreign()
 
-    def _refuse_foreign(self, counts: Mapping[str, int]) -> None:
+    def _refuse_foreign(self) -> None:
         """Raises CaptureError once it is clear that the depth is not the instrument's."""
+        counts = self._data.counts()
         unreadable = counts["unreadable_depth"] if counts["depth_updates"] == 0 else 0
         if counts["other_dialect"] or unreadable >= UNREADABLE_MAX:
             own = f"{self.instrument.venue} {self.instrument.symbol}"
@@ -300,10 +303,10 @@ def received(line: bytes) -> int:
 
 def parts(frame: bytes) -> tuple[bytes, bytes]:
     """A combined frame's stream name and bare message; empty for any other frame."""
-    if not frame.startswith(_STREAM):
+    if not frame.startswith(ENVELOPE):
         return b"", b""
     end = frame.find(_DATA)
-    return (b"", b"") if end < 0 else (frame[len(_STREAM) : end], frame[end + len(_DATA) : -1])
+    return (b"", b"") if end < 0 else (frame[len(ENVELOPE) : end], frame[end + len(_DATA) : -1])
 
 
 def unavailable() -> web.Response:

@@ -35,7 +35,7 @@ class Durations:
             return None
         wanted = share * self.n
         seen = 0
-        for edge, count in zip(EDGES, self._counts, strict=False):
+        for edge, count in zip(EDGES, self._counts, strict=False):  # the last has no edge
             seen += count
             if seen >= wanted:
                 return min(edge, self.greatest)

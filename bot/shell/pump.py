@@ -3,7 +3,7 @@
     chunk of frames -> journal -> codec -> rows
     rows            -> lane (book, paper venue) until somebody has to think
     reports due     -> journal -> engine.apply
-    engine.decide   -> journal -> paper venue
+    engine.decide   -> journal -> venue
 
 `feed` runs in virtual time: the clock is the receive time of the frame under way, or the
 deadline that lies before the next one. One frame is one batch; a deadline before the next
@@ -13,19 +13,21 @@ frame fires first; on ties the venue speaks before the engine decides.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from zlib import crc32
 
+from numpy.typing import NDArray
+
 from bot.core.engine import Engine
-from bot.domain.decisions import Cancel, Decision, Place, Resync
-from bot.domain.events import Event, FeedEvent, FeedLost, FeedOpened
+from bot.domain.decisions import Amend, Cancel, Decision, Place, Request, Resync, Trip
+from bot.domain.events import Event, FeedEvent, FeedLost, FeedOpened, OwnEvent
 from bot.domain.tape import LOST_DISCONNECT, LOST_OVERFLOW, Tape
 from bot.journal.log import Decided, Learned, LogWriter
 from bot.journal.segments import SegmentWriter
 from bot.market.kernels import MOVED, TRUST
 from bot.shell.inbox import OVERFLOW, Frame, Item
 from bot.shell.lane import DUE, advance
-from bot.sim.paper import NEVER, Paper
+from bot.sim.paper import NEVER
 from bot.sim.queue import FILLED
 from bot.venues.binance.marketdata import MarketData
 
@@ -38,6 +40,39 @@ def lost_cause(event: FeedLost) -> int:
 
 
 OnDecision = Callable[[int, Sequence[Decision], Engine], None]
+
+
+class Venue(Protocol):
+    """Where orders go: the paper venue, or a real one.
+
+    What a paper venue says comes out of `release`; a real one speaks through the inbox. The
+    attributes are the own orders in the queues of the book, as `shell/lane.py` takes them.
+    """
+
+    memory: NDArray[Any]
+    n_slots: int
+    model: int
+    power: float
+
+    def perform(self, now: int, requests: Sequence[Request]) -> None:
+        """Carry out what was decided at `now`, in this order."""
+        ...
+
+    def tripped(self) -> None:
+        """A breaker tripped: nothing decided before may leave any more."""
+        ...
+
+    def due(self) -> int:
+        """When something is to be released next; NEVER if nothing is."""
+        ...
+
+    def collect(self, now: int) -> None:
+        """The lane filled own orders in the row received at `now`."""
+        ...
+
+    def release(self, now: int) -> Sequence[OwnEvent]:
+        """Reports that are due at `now`."""
+        ...
 
 
 class Eyes(Protocol):
@@ -57,7 +92,7 @@ class Eyes(Protocol):
 
 
 class Pump:
-    """Drives one engine, its codec and its paper venue over capture lines.
+    """Drives one engine, its codec and its venue over frames of the market.
 
     `segments` and `log` are the journal, both or neither. `rows_max` bounds how many rows
     one compiled call may take; 1 is the frame-by-frame path.
@@ -71,9 +106,9 @@ class Pump:
         "_log",
         "_now",
         "_on_decision",
-        "_paper",
         "_rows_max",
         "_segments",
+        "_venue",
         "frames",
     )
 
@@ -81,7 +116,7 @@ class Pump:
         self,
         engine: Engine,
         codec: MarketData,
-        paper: Paper,
+        venue: Venue,
         *,
         segments: SegmentWriter | None = None,
         log: LogWriter | None = None,
@@ -91,7 +126,7 @@ class Pump:
     ) -> None:
         self._engine = engine
         self._codec = codec
-        self._paper = paper
+        self._venue = venue
         self._segments = segments
         self._log = log
         self._on_decision = on_decision
@@ -138,7 +173,7 @@ class Pump:
 
     def due(self) -> int | None:
         """Live: when to `wake` even if nothing happens; None before the first decision."""
-        times = [self._engine.deadline(), self._codec.sync.deadline(), self._paper.due()]
+        times = [self._engine.deadline(), self._codec.sync.deadline(), self._venue.due()]
         due = min((at for at in times if at is not None), default=NEVER)
         return None if due == NEVER else due
 
@@ -162,7 +197,7 @@ class Pump:
         for tape in self._codec.receive(frame.recv, raw):
             i = 0
             while i < tape.n:
-                until = self._paper.due()
+                until = self._venue.due()
                 i, flags = self._advance(tape, i, until)
                 # The venue acts on the book as it was then, not as the whole batch leaves it.
                 self._hear(flags, until if flags == DUE else frame.recv)
@@ -191,12 +226,12 @@ class Pump:
         return None
 
     def _run(self, tape: Tape) -> int | None:
-        engine, paper = self._engine, self._paper
+        engine, venue = self._engine, self._venue
         i = 0
         text_at = tape.text_from
         while i < tape.n:
             due = engine.deadline()
-            until = paper.due() if due is None else min(due, paper.due())
+            until = venue.due() if due is None else min(due, venue.due())
             before = i
             i, flags = self._advance(tape, i, until)
             if i > before:
@@ -215,7 +250,7 @@ class Pump:
 
     def _advance(self, tape: Tape, i: int, until: int) -> tuple[int, int]:
         """Learn rows from `i`: the first row not learned, and why it stopped there."""
-        paper = self._paper
+        venue = self._venue
         i, frames, flags = advance(
             self._engine.book.memory,
             tape.memory,
@@ -224,23 +259,23 @@ class Pump:
             tape.ticks,
             tape.qtys,
             until,
-            paper.memory,
-            paper.n_slots,
-            paper.model,
-            paper.power,
+            venue.memory,
+            venue.n_slots,
+            venue.model,
+            venue.power,
         )
         self.frames += frames
         return i, flags
 
     def _hear(self, flags: int, at: int) -> None:
         """What the rows and the reports due at `at` mean for the engine."""
-        engine, paper = self._engine, self._paper
+        engine, venue = self._engine, self._venue
         if flags & FILLED:
-            paper.collect(at)
+            venue.collect(at)
         if flags & TRUST:
             engine.urgent = True
             self._eyes.trust(at, engine.book.trusted)
-        for event in paper.release(at):
+        for event in venue.release(at):
             if self._log is not None:
                 self._log.append(Learned(self.frames, event))
             engine.apply(event)
@@ -261,12 +296,12 @@ class Pump:
         self._eyes.decided(now, decisions, self._engine)
         if self._on_decision is not None:
             self._on_decision(now, decisions, self._engine)
-        lost = False
-        for decision in decisions:
-            if isinstance(decision, Place | Cancel):
-                self._paper.submit(now, decision)
-            elif isinstance(decision, Resync):
-                lost = True
+        if any(isinstance(decision, Trip) for decision in decisions):
+            self._venue.tripped()
+        requests = [one for one in decisions if isinstance(one, Place | Amend | Cancel)]
+        if requests:
+            self._venue.perform(now, requests)
+        lost = any(isinstance(decision, Resync) for decision in decisions)
         if lost:
             tape = self._codec.resync(now)
             if self._engine.learn(tape, 0) & TRUST:
@@ -279,5 +314,5 @@ class Pump:
         return self._now
 
     def __repr__(self) -> str:
-        waiting = "nothing" if self._paper.due() == NEVER else "reports"
+        waiting = "nothing" if self._venue.due() == NEVER else "reports"
         return f"<Pump frame {self.frames} at {self._now} waiting for {waiting}>"

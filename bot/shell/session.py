@@ -32,7 +32,11 @@ MESSAGE_TOO_BIG: Final = 1009
 
 
 class Session:
-    """One open socket: when its streams last spoke, and whether it is to be believed."""
+    """One open socket, from `now` for at most `age`; all times are ns.
+
+    `last` says by stream, in the connection's order, when it spoke, 0 where it never did;
+    `newest` is the time of any message, and `now` before the first.
+    """
 
     __slots__ = (
         "_frozen_ns",

@@ -33,7 +33,7 @@ class Supervisor:
             return None
 
     def do(self, work: Callable[[], None]) -> None:
-        """Call `work`."""
+        """Call `work`; as `attempt`, for what does not wait."""
         try:
             work()
         except Exception as failure:

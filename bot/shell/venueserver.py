@@ -256,6 +256,7 @@ class VenueServer:
         return Funding(account.funding_rate, (self._last + round(left)) // NS_PER_MS)
 
     def _traded(self, event: Printed, wall: int, stalled: bool) -> None:
+        """Write a trade, dated by the wall-clock ms at which its virtual time was reached."""
         late = round((self.virtual(wall) - event.at) / self._speed)
         at = (wall - max(late, 0)) // NS_PER_MS
         trade = Trade(at, event.trade_id, event.tick, event.lots, event.aggressor)

@@ -21,8 +21,8 @@ DELAYED_MAX: Final = 200_000  # messages held back or ageing; the oldest fall ou
 CLIENTS_MAX: Final = 512
 INBOUND_BYTES_MAX: Final = 64 * 2**10
 CLOSE_S: Final = 0.5  # how long a client may take to answer a close frame
-GOING_AWAY: Final = 1001
-POLICY: Final = 1008
+GOING_AWAY: Final = 1001  # close codes of RFC 6455 7.4.1
+POLICY_VIOLATION: Final = 1008
 
 
 class Session(Protocol):
@@ -234,8 +234,8 @@ class VenueSockets:
         self._ping_at = 0
         self._muted_until = 0
         self._held_until = 0
-        self._age = 0
-        self._age_step = 0
+        self._age = 0  # ns by which the newest message is late
+        self._age_step = 0  # ns that each message adds to it
         self._refusing = False
         self._connections = self._sent = self._lost = self._cut = self._queued_most = 0
 
@@ -425,7 +425,7 @@ class VenueSockets:
             client.inbound.popleft()
         if len(client.inbound) > self._pulse.inbound_per_s:
             self._cut += 1
-            await client.close(POLICY)
+            await client.close(POLICY_VIOLATION)
             return False
         muted = now < self._muted_until
         if message.type == WSMsgType.PONG:

@@ -1,13 +1,15 @@
 """Chance in batches: numpy draws thousands of numbers at once, the flow takes one at a time."""
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
 BATCH: Final = 4096
+
+Drawn = TypeVar("Drawn")
 
 
 class Draws:
@@ -22,10 +24,12 @@ class Draws:
     def __init__(self, seed: int, log_spread: float) -> None:
         generator = Generator(PCG64(seed))
         self.generator = generator
-        self.uniform = _stream(lambda: generator.random(BATCH))
-        self.waits = _stream(lambda: generator.standard_exponential(BATCH))
-        self.normal = _stream(lambda: generator.standard_normal(BATCH))
-        self.shape = _stream(lambda: np.exp(log_spread * generator.standard_normal(BATCH)))
+        self.uniform = _endless(lambda: generator.random(BATCH).tolist())
+        self.waits = _endless(lambda: generator.standard_exponential(BATCH).tolist())
+        self.normal = _endless(lambda: generator.standard_normal(BATCH).tolist())
+        self.shape: Iterator[float] = _endless(
+            lambda: np.exp(log_spread * generator.standard_normal(BATCH)).tolist()
+        )
 
     def distances(
         self, near: NDArray[np.int64], far: NDArray[np.int64], rates: NDArray[np.float64]
@@ -39,14 +43,9 @@ class Draws:
             places = self.generator.integers(near[zones], far[zones])
             return list(zip(zones.tolist(), places.tolist(), strict=True))
 
-        return _chain(batch)
+        return _endless(batch)
 
 
-def _stream(batch: Callable[[], NDArray[Any]]) -> Iterator[float]:
-    while True:
-        yield from batch().tolist()
-
-
-def _chain(batch: Callable[[], list[tuple[int, int]]]) -> Iterator[tuple[int, int]]:
+def _endless(batch: Callable[[], list[Drawn]]) -> Iterator[Drawn]:
     while True:
         yield from batch()

@@ -58,6 +58,7 @@ class Placed(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def accepted(self) -> bool:
+        """Whether the order ever existed."""
         return self.refusal is None
 
 
@@ -404,6 +405,7 @@ class Exchange:
         self._say_level(order.side, order.tick, level.lots)
 
     def _shrink(self, half: _Half, level: _Level, tick: int, lots: int) -> None:
+        """Take `lots` off a level; one whose last order has left is closed."""
         level.lots -= lots
         if not level.orders:
             half.close(tick)

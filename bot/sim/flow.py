@@ -100,9 +100,9 @@ class Flow:
         self._rates[_Kind.VISIT] = 2.0 * sum(zone.visits for zone in params.zones)
         self._rates[_Kind.NOISE] = params.noise_rate
         self._rates[_Kind.NEWS] = params.news_rate
-        self._lean = Side.BUY
-        self._leaving: list[int] = []
-        self._seen = exchange.net_taken
+        self._lean = Side.BUY  # the persistent side of noise takers
+        self._leaving: list[int] = []  # ids of orders that go while depth vanishes
+        self._seen = exchange.net_taken  # as of the last look: what came since is an impact
         self._start = self._now = start
         self._enter_phase(start)
         self._fill_up()
@@ -321,7 +321,8 @@ class Flow:
             for zone, shelf in zip(self._params.zones, self._shelves, strict=True):
                 for distance in range(zone.near, zone.far):
                     tick = best - side * distance * self._params.tick_scale
-                    tick = self._snapped(side, tick) if distance else best
+                    if distance:
+                        tick = self._snapped(side, tick)
                     if tick > 0:
                         self._fill_level(side, tick, shelf, distance)
 

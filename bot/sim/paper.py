@@ -5,13 +5,14 @@ on the book as it will be seen after feed plus entry latency) and never writes i
 has to say enters a time queue and comes back as ordinary events. An audit never runs it.
 """
 
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bot.domain.decisions import Cancel, Place
+from bot.domain.decisions import Amend, Cancel, Place, Request
 from bot.domain.events import (
     CancelRejected,
     Filled,
@@ -71,6 +72,15 @@ class Paper:
         self._last_act = 0
         self._last_report = 0
         self._trades = 0
+
+    def perform(self, now: int, requests: Sequence[Request]) -> None:
+        """Send what was decided at `now`. There are no amends on paper."""
+        for request in requests:
+            assert not isinstance(request, Amend), "the paper venue declares no amends"
+            self.submit(now, request)
+
+    def tripped(self) -> None:
+        """What is under way stays so: paper orders arrive, and their cancels behind them."""
 
     def submit(self, now: int, request: Place | Cancel) -> None:
         """Send an order or a cancel at `now`."""

@@ -1,6 +1,7 @@
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from decimal import Decimal
 from enum import IntEnum
 from pathlib import Path
@@ -78,7 +79,7 @@ RECORDS: list[Record] = [
 
 def write(path: Path, records: list[Record]) -> bytes:
     path.unlink(missing_ok=True)
-    with LogWriter(path) as writer:
+    with closing(LogWriter(path)) as writer:
         for record in records:
             writer.append(record)
     return path.read_bytes()
@@ -247,7 +248,7 @@ def test_a_record_that_no_one_knows_is_named(tmp_path: Path, payload: bytes) -> 
 
 def test_records_wait_for_flush(tmp_path: Path) -> None:
     path = tmp_path / "d.log"
-    with LogWriter(path) as writer:
+    with closing(LogWriter(path)) as writer:
         for record in RECORDS:
             writer.append(record)
         assert list(read_log(path)) == []
@@ -267,13 +268,13 @@ def test_a_log_is_never_overwritten(tmp_path: Path) -> None:
 
 
 def test_the_first_record_is_the_header(tmp_path: Path) -> None:
-    with LogWriter(tmp_path / "d.log") as writer, pytest.raises(AssertionError):
+    with closing(LogWriter(tmp_path / "d.log")) as writer, pytest.raises(AssertionError):
         writer.append(RECORDS[1])
 
 
 def test_a_record_over_the_limit_is_refused_whole(tmp_path: Path) -> None:
     path = tmp_path / "d.log"
-    with LogWriter(path) as writer:
+    with closing(LogWriter(path)) as writer:
         writer.append(HEADER)
         with pytest.raises(JournalError, match="over the limit"):
             writer.append(Closed(1, 2, "x" * log.RECORD_BYTES_MAX))

@@ -1,6 +1,7 @@
 import os
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ def line(number: int, size: int = 0) -> bytes:
 
 
 def write(folder: Path, frames: list[bytes], segment_bytes: int = 2**28) -> None:
-    with SegmentWriter(folder, segment_bytes) as writer:
+    with closing(SegmentWriter(folder, segment_bytes)) as writer:
         for frame in frames:
             writer.append(frame)
             writer.flush()
@@ -46,7 +47,7 @@ def test_round_trip_and_a_segment_is_a_capture(tmp_path: Path) -> None:
 
 
 def test_nothing_written_makes_no_file(tmp_path: Path) -> None:
-    with SegmentWriter(tmp_path) as writer:
+    with closing(SegmentWriter(tmp_path)) as writer:
         writer.append(b"")
         writer.flush()
     assert names(tmp_path) == []
@@ -55,7 +56,7 @@ def test_nothing_written_makes_no_file(tmp_path: Path) -> None:
 
 def test_memoryviews_are_copied(tmp_path: Path) -> None:
     text = bytearray(line(1))
-    with SegmentWriter(tmp_path) as writer:
+    with closing(SegmentWriter(tmp_path)) as writer:
         writer.append(memoryview(text))
         text[:] = b"\0" * len(text)
     assert list(read_segments(tmp_path)) == [line(1)]
@@ -63,7 +64,7 @@ def test_memoryviews_are_copied(tmp_path: Path) -> None:
 
 def test_frames_end_by_size_without_a_flush(tmp_path: Path) -> None:
     rows = [line(i, 60_000) for i in range(200)]
-    with SegmentWriter(tmp_path) as writer:
+    with closing(SegmentWriter(tmp_path)) as writer:
         for row in rows:
             writer.append(row)
         assert re.fullmatch(
@@ -92,7 +93,7 @@ def test_a_frame_above_the_segment_size_has_its_own_segment(tmp_path: Path) -> N
 
 
 def test_flush_hands_everything_to_the_system(tmp_path: Path) -> None:
-    with SegmentWriter(tmp_path) as writer:
+    with closing(SegmentWriter(tmp_path)) as writer:
         for i in range(5):
             writer.append(line(i))
             writer.flush()
@@ -325,12 +326,12 @@ def test_writers_of_different_stems_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_lines_must_be_whole(tmp_path: Path) -> None:
-    with SegmentWriter(tmp_path) as writer, pytest.raises(AssertionError):
+    with closing(SegmentWriter(tmp_path)) as writer, pytest.raises(AssertionError):
         writer.append(b"1 {}")
 
 
 def test_what_was_passed_on_can_be_read_before_the_end(tmp_path: Path) -> None:
-    with SegmentWriter(tmp_path) as writer:
+    with closing(SegmentWriter(tmp_path)) as writer:
         writer.pass_on()
         writer.append(line(1))
         writer.pass_on()

@@ -1,6 +1,7 @@
 """An audit reproduces a run, and finds one changed byte."""
 
 import struct
+from contextlib import closing
 from pathlib import Path
 from zlib import crc32
 
@@ -39,7 +40,7 @@ def rewrite(run: Run, text: bytes) -> None:
     """Put other market frames into the journal, with checksums that fit them."""
     for segment in sorted(run.journal.glob("market-*")):
         segment.unlink()
-    with SegmentWriter(run.journal) as writer:
+    with closing(SegmentWriter(run.journal)) as writer:
         writer.append(text)
 
 

@@ -10,10 +10,11 @@ from bot.modes import sections
 from bot.modes.sections import Settings
 from bot.modes.settings import KEYS
 
-# What a user writes otherwise than the core reads it.
+# What a user writes otherwise than the core reads it, or the venue declares.
 CONVERTED = {
     "quote": {"unit_lots", "q_soft_units"},
     "risk": {"max_position_lots", "max_order_lots", "loss_budget"},
+    "engine": {"amend"},
 }
 WRITTEN = {
     "quote": {"unit_qty", "q_soft_units"},

@@ -11,9 +11,10 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout
 
 from bot.core.triggers import Severity
+from bot.domain.view import QUOTING
 from bot.ops import web
 from bot.ops.metrics import Metrics
-from bot.ops.web import QUOTING, Readiness, Web, WebError, listen, loopback_address, readiness
+from bot.ops.web import Readiness, Web, WebError, listen, loopback_address, readiness
 from tests.ops.test_rows import BTC, VIEW
 
 WAIT_S = 20.0

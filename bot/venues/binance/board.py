@@ -24,7 +24,7 @@ class Change(Protocol):
     def lots(self) -> int: ...
 
 
-class Lane:
+class Channel:
     """One stream and its time; a depth stream also gathers changes."""
 
     def __init__(self, stream: Stream, now: int) -> None:
@@ -35,8 +35,8 @@ class Lane:
         self.bids: dict[int, int] = {}
         self.asks: dict[int, int] = {}
 
-    def is_due(self, now: int) -> bool:
-        """Whether its time has come; the next one keeps the beat."""
+    def take_turn(self, now: int) -> bool:
+        """Whether its time has come; the turn is then taken, and the next one keeps the beat."""
         if now < self.at:
             return False
         if self.every:
@@ -44,25 +44,30 @@ class Lane:
         return True
 
     def __repr__(self) -> str:
-        return f"<Lane {self.stream.name} after u={self.sent_id}>"
+        return f"<Channel {self.stream.name} after u={self.sent_id}>"
 
 
 class Board:
-    """The streams of one symbol that somebody receives. Times are virtual ns."""
+    """The streams of one symbol that somebody receives.
+
+    Times are virtual ns; `wall_ms` is the wall clock, which messages state.
+    """
 
     def __init__(self, text: PublicText) -> None:
         self._text = text
-        self._lanes: dict[str, Lane] = {}
+        self._channels: dict[str, Channel] = {}
         self._kinds: dict[str, list[Stream]] = {}
-        self._depths: list[Lane] = []
+        self._depths: list[Channel] = []
         self._last_id = -1  # of the last change learned
         self._touch: tuple[object, object] | None = None
 
     def plan(self, streams: Sequence[Stream], now: int) -> None:
         """Show these from now on; those shown before go on as they were."""
-        before = self._lanes
-        self._lanes = {s.name: before.get(s.name) or Lane(s, now) for s in streams}
-        self._depths = [lane for lane in self._lanes.values() if lane.stream.kind == "depth"]
+        before = self._channels
+        self._channels = {s.name: before.get(s.name) or Channel(s, now) for s in streams}
+        self._depths = [
+            channel for channel in self._channels.values() if channel.stream.kind == "depth"
+        ]
         self._kinds = {}
         for stream in streams:
             self._kinds.setdefault(stream.kind, []).append(stream)
@@ -74,10 +79,10 @@ class Board:
     def change(self, update_id: int, change: Change) -> None:
         """Learn one change of a level."""
         atoms = change.lots * self._text.lot_atoms
-        for lane in self._depths:
-            if lane.sent_id < 0:
-                lane.sent_id = update_id - 1
-            levels = lane.bids if change.side == Side.BUY else lane.asks
+        for channel in self._depths:
+            if channel.sent_id < 0:
+                channel.sent_id = update_id - 1
+            levels = channel.bids if change.side == Side.BUY else channel.asks
             levels[change.tick] = atoms
         self._last_id = update_id
 
@@ -94,48 +99,48 @@ class Board:
                 raw = text.book_ticker(wall_ms, wall_ms, book)
                 for stream in self._kinds["bookTicker"]:
                     yield stream, raw
-        for lane in self._lanes.values():
-            stream = lane.stream
-            if stream.kind in ("bookTicker", "trade", "aggTrade") or not lane.is_due(now):
+        for channel in self._channels.values():
+            stream = channel.stream
+            if stream.kind in ("bookTicker", "trade", "aggTrade") or not channel.take_turn(now):
                 continue
-            message = self._message(lane, wall_ms, tally, shown)
+            message = self._message(channel, wall_ms, tally, shown)
             if message is not None:
                 yield stream, message
 
     def _message(
-        self, lane: Lane, now: int, tally: Tally, shown: Callable[[int], Shown]
+        self, channel: Channel, wall_ms: int, tally: Tally, shown: Callable[[int], Shown]
     ) -> bytes | None:
-        text, stream = self._text, lane.stream
+        text, stream = self._text, channel.stream
         match stream.kind:
             case "depth":
-                return self._depth(lane, now)
+                return self._depth(channel, wall_ms)
             case "partial":
                 book = shown(stream.levels)
-                before, lane.sent_id = lane.sent_id, book.last_id
+                before, channel.sent_id = channel.sent_id, book.last_id
                 if book.last_id == before:
                     return None
                 first = book.last_id if before < 0 else before + 1
-                return text.partial(now, now, first, max(before, 0), book)
+                return text.partial(wall_ms, wall_ms, first, max(before, 0), book)
             case "ticker":
-                return text.day(now, tally, shown(1))
+                return text.day(wall_ms, tally, shown(1))
             case "miniTicker":
-                return text.mini_day(now, tally)
+                return text.mini_day(wall_ms, tally)
             case _:
                 last = tally.last_candle(stream.interval)
-                return None if last is None else text.candle(now, stream.interval, *last)
+                return None if last is None else text.candle(wall_ms, stream.interval, *last)
 
-    def _depth(self, lane: Lane, now: int) -> bytes | None:
-        if not lane.bids and not lane.asks:
+    def _depth(self, channel: Channel, wall_ms: int) -> bytes | None:
+        if not channel.bids and not channel.asks:
             return None
         changed = Shown(
             self._last_id,
-            sorted(lane.bids.items(), reverse=True),
-            sorted(lane.asks.items()),
+            sorted(channel.bids.items(), reverse=True),
+            sorted(channel.asks.items()),
         )
-        first, before = lane.sent_id + 1, lane.sent_id
-        lane.sent_id = self._last_id
-        lane.bids, lane.asks = {}, {}
-        return self._text.depth_update(now, now, first, before, changed)
+        first, before = channel.sent_id + 1, channel.sent_id
+        channel.sent_id = self._last_id
+        channel.bids, channel.asks = {}, {}
+        return self._text.depth_update(wall_ms, wall_ms, first, before, changed)
 
     def __repr__(self) -> str:
-        return f"<Board u={self._last_id} {list(self._lanes)}>"
+        return f"<Board u={self._last_id} {list(self._channels)}>"

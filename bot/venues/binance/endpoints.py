@@ -1,4 +1,4 @@
-"""Where Binance's public market data is: sockets to open, and the book's snapshot. Pure.
+"""Where Binance is: public sockets, the book's snapshot, hosts that may see a key. Pure.
 
 Sources, section by section of each product's API documents:
 
@@ -13,13 +13,18 @@ Sources, section by section of each product's API documents:
 * "Order Book" of each REST API: limit 1000 weighs 50 of 6,000 a minute on spot, 20 of 2,400
   on futures.
 
+* spot, "Testnet General Info" and "Demo Mode: General Info"; "WebSocket API General Info" of each
+  product: where accounts are.
+
 Raw trades of futures (`@trade`) are delivered on `/public` and are what ccxt 4.5 watches, but
 no document lists them; documented is `@aggTrade`. The codec reads `trade` events, which also
 say whether a print was flow (`X`), so that is the default.
 """
 
 import re
-from typing import Final, Literal
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Address, ip_address
+from typing import Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,6 +33,7 @@ Trades = Literal["trade", "aggTrade"]
 
 SNAPSHOT_LEVELS: Final = 1_000
 ENVELOPE: Final = b'{"stream":"'
+STREAM_BYTES_MAX: Final = 80  # no name is as long: a symbol's 35 and `@depth@100ms`
 SHUTDOWN: Final = b'"serverShutdown"'
 SHUTDOWN_BYTES_MAX: Final = 512  # such a frame is an event name and a time
 
@@ -68,6 +74,39 @@ HOSTS: Final = {
     ("binance-coinm", "live"): ("https://dapi.binance.com", "wss://dstream.binance.com"),
     ("binance-coinm", "demo"): ("https://demo-dapi.binance.com", "wss://dstream.binancefuture.com"),
 }
+
+# (venue, world) -> where requests with a key may go: REST, streams, websocket API. What a key may
+# do is asked of api.binance.com, also for futures. The documents do not name the futures' test
+# streams; ccxt 4.5.90 connects to fstream.binancefuture.com, other clients to demo-fstream.
+# Within a venue the first world that is not "live" is the one that testnet means.
+ACCOUNT_HOSTS: Final = {
+    ("binance-spot", "live"): ("api.binance.com", "stream.binance.com", "ws-api.binance.com"),
+    ("binance-spot", "testnet"): (
+        "testnet.binance.vision",
+        "stream.testnet.binance.vision",
+        "ws-api.testnet.binance.vision",
+    ),
+    ("binance-spot", "demo"): (
+        "demo-api.binance.com",
+        "demo-stream.binance.com",
+        "demo-ws-api.binance.com",
+    ),
+    ("binance-usdm", "live"): (
+        "fapi.binance.com",
+        "fstream.binance.com",
+        "ws-fapi.binance.com",
+        "api.binance.com",
+    ),
+    ("binance-usdm", "demo"): (
+        "demo-fapi.binance.com",
+        "fstream.binancefuture.com",
+        "demo-fstream.binance.com",
+        "testnet.binancefuture.com",
+    ),
+}
+
+DEFAULT_PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+TLS_PORTS: Final = (443, 9443)  # the documents name no others
 
 
 class Stream(msgspec.Struct, frozen=True):
@@ -166,12 +205,99 @@ def both_hosts(base: str) -> tuple[str, str]:
     return f"{parts.scheme}://{parts.netloc}", f"ws{parts.scheme[4:]}://{parts.netloc}"
 
 
+class Place(NamedTuple):
+    """Where a URL leads; the port is the scheme's own where none is written."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def netloc(self) -> str:
+        """`host:port`, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def place(url: str) -> Place | None:
+    """Where a URL leads; None where readers of URLs might disagree about that."""
+    if not url.isascii() or not url.isprintable() or "\\" in url:
+        return None
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # a port out of range, a bracket left open
+        return None
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or "@" in parts.netloc or port == 0:
+        return None
+    return Place(parts.scheme, parts.hostname, port or DEFAULT_PORTS[parts.scheme])
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL cannot leave this machine."""
+    where = place(url)
+    if where is None:
+        return False
+    if where.host == "localhost":
+        return True
+    try:
+        address = ip_address(where.host)
+    except ValueError:
+        return False
+    # An IPv4 address in IPv6 clothes is loopback or not by the version of Python: refused.
+    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
+    return address.is_loopback and not mapped
+
+
+def account_worlds(venue: str) -> tuple[str, ...]:
+    """The worlds of a venue that take orders; empty where none does."""
+    return tuple(world for at, world in ACCOUNT_HOSTS if at == venue)
+
+
+def account_hosts(venue: str, world: str, *, base: str = "") -> tuple[str, ...]:
+    """What order entry may talk to: names of hosts, or with `base` that one `host:port`.
+
+    Raises ValueError for a world that takes no orders, and for a `base` that is not loopback or
+    stands in for production.
+    """
+    allowed = ACCOUNT_HOSTS.get((venue, world))
+    if allowed is None:
+        known = ", ".join(account_worlds(venue)) or "none"
+        raise ValueError(f"{venue} takes no orders in {world}; worlds that do: {known}")
+    if not base:
+        return allowed
+    where = place(base)
+    if where is None or not is_loopback(base):
+        raise ValueError(f"{base!r} is not on this machine")
+    if world == "live":
+        raise ValueError(f"{base!r} cannot stand in for {venue} live")
+    return (where.netloc,)
+
+
+def foreign_hosts(urls: Iterable[str], allowed: Sequence[str]) -> list[str]:
+    """Where `urls` lead that is not `allowed`, as `scheme://host:port`, each once, in order.
+
+    A name in `allowed` is that host with TLS on the venue's ports; a `host:port` is that address,
+    with or without TLS. Must be empty before anything is sent that is signed or carries a key.
+    """
+    found: dict[str, None] = {}
+    for url in urls:
+        where = place(url)
+        if where is None:
+            found["an address that cannot be read"] = None
+            continue
+        secure = where.scheme in ("https", "wss") and where.port in TLS_PORTS
+        if where.netloc not in allowed and not (secure and where.host in allowed):
+            found[f"{where.scheme}://{where.netloc}"] = None
+    return list(found)
+
+
 def stream_of(raw: bytes) -> bytes:
-    """The stream's name in a combined-stream frame; empty where there is no envelope."""
+    """The stream's name in a combined-stream frame; empty where there is none to be found."""
     if not raw.startswith(ENVELOPE):
         return b""
-    stop = raw.find(b'"', len(ENVELOPE), len(ENVELOPE) + 80)
-    return raw[len(ENVELOPE) : max(stop, len(ENVELOPE))]
+    start = len(ENVELOPE)
+    stop = raw.find(b'"', start, start + STREAM_BYTES_MAX)
+    return raw[start:stop] if stop >= 0 else b""
 
 
 def announces_shutdown(raw: bytes) -> bool:

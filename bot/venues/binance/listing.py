@@ -10,6 +10,7 @@ import msgspec
 
 from bot.domain.instrument import Instrument
 from bot.venues.binance.limits import ORDERS_IN_10_S, ORDERS_LONG
+from bot.venues.binance.publictext import decimals
 
 QTY_LOTS_MAX: Final = 900_000_000
 TICKS_MAX: Final = 100_000_000
@@ -157,8 +158,8 @@ def _perpetual(instrument: Instrument) -> dict[str, Any]:
         "baseAsset": instrument.base,
         "quoteAsset": instrument.quote,
         "marginAsset": instrument.quote,
-        "pricePrecision": _places(instrument.tick),
-        "quantityPrecision": _places(instrument.lot),
+        "pricePrecision": decimals(instrument.tick),
+        "quantityPrecision": decimals(instrument.lot),
         "baseAssetPrecision": 8,
         "quotePrecision": 8,
         "underlyingType": "COIN",
@@ -181,9 +182,3 @@ def _perpetual(instrument: Instrument) -> dict[str, Any]:
         "orderTypes": ["LIMIT", "MARKET"],
         "timeInForce": ["GTC", "IOC", "FOK", "GTX"],
     }
-
-
-def _places(step: Decimal) -> int:
-    exponent = step.as_tuple().exponent
-    assert isinstance(exponent, int)
-    return max(0, -exponent)

@@ -258,7 +258,7 @@ def depth_weight(limit: int, futures: bool) -> int:
 
 
 def number(query: Mapping[str, str], name: str, default: int, most: int | None = None) -> int:
-    """An integer parameter, capped at `most`.
+    """An integer parameter; where there is a `most`, from 1 to it.
 
     Raises Refused for anything else than digits.
     """

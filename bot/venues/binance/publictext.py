@@ -32,6 +32,11 @@ class Shown(NamedTuple):
     bids: Levels
     asks: Levels
 
+    def touch(self) -> tuple[int, int, int, int]:
+        """Bid tick, bid atoms, ask tick, ask atoms; zeros for an empty side."""
+        none = (0, 0)
+        return (*(self.bids[0] if self.bids else none), *(self.asks[0] if self.asks else none))
+
 
 class PublicText:
     """The messages of one symbol of `binance-spot` or `binance-usdm`.
@@ -119,8 +124,7 @@ class PublicText:
 
     def book_ticker(self, now: int, at: int, book: Shown) -> bytes:
         """Stream `<symbol>@bookTicker`, from a book's first levels; spot states no time."""
-        bid, bid_qty = book.bids[0] if book.bids else (0, 0)
-        ask, ask_qty = book.asks[0] if book.asks else (0, 0)
+        bid, bid_qty, ask, ask_qty = book.touch()
         touch = b'"u":%d,"s":"%b","b":"%b","B":"%b","a":"%b","A":"%b"' % (
             book.last_id,
             self._symbol,
@@ -175,11 +179,10 @@ class PublicText:
 
     def day(self, now: int, tally: Tally, book: Shown) -> bytes:
         """Stream `<symbol>@ticker`; the best levels are told on spot only."""
-        numbers = self.day_numbers(now, tally)
+        values = self.day_numbers(now, tally)
         spot = b""
         if not self.futures:
-            bid, bid_qty = book.bids[0] if book.bids else (0, 0)
-            ask, ask_qty = book.asks[0] if book.asks else (0, 0)
+            bid, bid_qty, ask, ask_qty = book.touch()
             spot = b'"x":"%b","b":"%b","B":"%b","a":"%b","A":"%b",' % (
                 self.price(tally.day.open),
                 self.price(bid),
@@ -187,7 +190,7 @@ class PublicText:
                 self.price(ask),
                 self.quantity(ask_qty),
             )
-        members = b",".join([b'"%b":"%b"' % (key, numbers[name]) for key, name in _DAY])
+        members = b",".join([b'"%b":"%b"' % (key, values[name]) for key, name in _DAY])
         return b'{"e":"24hrTicker","E":%d,"s":"%b",%b%b,"O":%d,"C":%d,"F":%d,"L":%d,"n":%d}' % (
             now,
             self._symbol,
@@ -202,8 +205,8 @@ class PublicText:
 
     def mini_day(self, now: int, tally: Tally) -> bytes:
         """Stream `<symbol>@miniTicker`."""
-        numbers = self.day_numbers(now, tally)
-        members = b",".join([b'"%b":"%b"' % (key, numbers[name]) for key, name in _MINI])
+        values = self.day_numbers(now, tally)
+        members = b",".join([b'"%b":"%b"' % (key, values[name]) for key, name in _MINI])
         return b'{"e":"24hrMiniTicker","E":%d,"s":"%b",%b}' % (now, self._symbol, members)
 
     def day_numbers(self, now: int, tally: Tally) -> dict[str, bytes]:

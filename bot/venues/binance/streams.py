@@ -17,6 +17,7 @@ from bot.venues.binance.tally import INTERVALS
 STREAMS_MAX: Final = {"binance-spot": 1_024, "binance-usdm": 200}
 PARTIAL_LEVELS: Final = (5, 10, 20)
 NAME_LENGTH_MAX: Final = 256
+REQUEST_ID_LENGTH_MAX: Final = 36
 
 # The first part of a USD-M path says which streams the connection carries; a stream of another
 # category may be subscribed to and stays silent. Paths of before the split carry everything.
@@ -64,7 +65,7 @@ def stream_of(instrument: Instrument, name: str) -> Stream | None:
         return Stream(name, kind, 1_000)
     interval = kind.removeprefix("kline_")
     if kind != interval and interval in INTERVALS:
-        return Stream(name, "kline", 250 if futures else 2_000, 0, interval)
+        return Stream(name, "kline", 250 if futures else 2_000, interval=interval)
     return None
 
 
@@ -99,16 +100,14 @@ class Session:
             return _control_error(3, "Invalid JSON: expected value at line 1 column 1")
         if not isinstance(message, dict) or "method" not in message:
             return _control_error(2, "Invalid request: missing field `method`")
-        asked = message.get("id")
-        if isinstance(asked, bool) or not isinstance(asked, int | str | None):
-            return _control_error(2, "Invalid request: request ID must be an unsigned integer")
-        if isinstance(asked, str) and not 0 < len(asked) <= 36:
+        request_id = message.get("id")
+        if not _is_request_id(request_id):
             return _control_error(2, "Invalid request: request ID must be an unsigned integer")
         try:
             result = self._obey(message["method"], message.get("params", []))
         except Refused as refused:
-            return _control_error(refused.code, str(refused), asked)
-        return msgspec.json.encode({"result": result, "id": asked})
+            return _control_error(refused.code, str(refused), request_id)
+        return msgspec.json.encode({"result": result, "id": request_id})
 
     def _obey(self, method: Any, params: Any) -> Any:
         if not isinstance(params, list):
@@ -153,8 +152,15 @@ class Session:
         return f"<Session {self.category or 'any'} combined={self.combined} {list(self.streams)}>"
 
 
-def _control_error(code: int, text: str, asked: Any = None) -> bytes:
-    return msgspec.json.encode({"error": {"code": code, "msg": text}, "id": asked})
+def _is_request_id(value: object) -> bool:
+    """An integer, a text of 1 to 36 characters, or nothing; JSON's booleans are no integers."""
+    if isinstance(value, str):
+        return 0 < len(value) <= REQUEST_ID_LENGTH_MAX
+    return value is None or (isinstance(value, int) and not isinstance(value, bool))
+
+
+def _control_error(code: int, text: str, request_id: Any = None) -> bytes:
+    return msgspec.json.encode({"error": {"code": code, "msg": text}, "id": request_id})
 
 
 def session_of(venue: str, path: str, query: Mapping[str, str]) -> Session | None:

@@ -86,7 +86,7 @@ class Candle(msgspec.Struct, gc=False):
 
 
 class Tally:
-    """All of it for one symbol. `day` covers the time since `since`, however long."""
+    """One symbol's trades. `day` covers the time since `since`, however long."""
 
     def __init__(self, since: int) -> None:
         self.since = since
@@ -95,22 +95,25 @@ class Tally:
         self.trades: deque[Trade] = deque(maxlen=TRADES_MAX)
         self.aggregates: deque[Aggregate] = deque(maxlen=TRADES_MAX)
         self._minutes: deque[Candle] = deque(maxlen=CANDLES_MAX)
-        self._open: Aggregate | None = None
-        self._aggregates = 0
+        self._growing: Aggregate | None = None  # may take in more trades
+        self._aggregate_id = 0  # of the last one that began
 
     def add(self, trade: Trade, taker_order: int) -> Aggregate | None:
         """Learn a trade; returns the aggregate that it ended, if any."""
         bought = trade.lots if trade.aggressor == Side.BUY else 0
         candle = Candle(
-            trade.at - trade.at % MINUTE_MS,
-            *(trade.tick,) * 4,
-            trade.lots,
-            trade.tick * trade.lots,
-            bought,
-            trade.tick * bought,
-            trade.trade_id,
-            trade.trade_id,
-            1,
+            opened=trade.at - trade.at % MINUTE_MS,
+            open=trade.tick,
+            high=trade.tick,
+            low=trade.tick,
+            close=trade.tick,
+            lots=trade.lots,
+            value=trade.tick * trade.lots,
+            bought_lots=bought,
+            bought_value=trade.tick * bought,
+            first_id=trade.trade_id,
+            last_id=trade.trade_id,
+            count=1,
         )
         self.day.add(candle)
         if self._minutes and self._minutes[-1].opened >= candle.opened:
@@ -122,15 +125,15 @@ class Tally:
         return self._aggregate(trade, taker_order)
 
     def _aggregate(self, trade: Trade, taker_order: int) -> Aggregate | None:
-        last = self._open
+        last = self._growing
         if last is not None and (last.taker_order, last.tick) == (taker_order, trade.tick):
             last.lots += trade.lots
             last.last_id = trade.trade_id
             return None
         ended = self.end_aggregate()
-        self._aggregates += 1
-        self._open = Aggregate(
-            self._aggregates,
+        self._aggregate_id += 1
+        self._growing = Aggregate(
+            self._aggregate_id,
             trade.at,
             trade.tick,
             trade.lots,
@@ -143,7 +146,7 @@ class Tally:
 
     def end_aggregate(self) -> Aggregate | None:
         """No more of the last taker order will come: its aggregate."""
-        ended, self._open = self._open, None
+        ended, self._growing = self._growing, None
         if ended is not None:
             self.aggregates.append(ended)
         return ended

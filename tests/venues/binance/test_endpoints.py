@@ -1,17 +1,26 @@
 """Addresses are what the venue's documents say, and overridable as a whole."""
 
 import gzip
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bot.shell.peer import Access, Credentials, new_peer
 from bot.venues.binance.endpoints import (
+    ACCOUNT_HOSTS,
     HOSTS,
     PRODUCTS,
     Endpoints,
+    account_hosts,
+    account_worlds,
     announces_shutdown,
     endpoints,
+    foreign_hosts,
+    is_loopback,
     is_snapshot,
+    place,
     stream_of,
 )
 from bot.venues.binance.marketdata import RULES
@@ -162,3 +171,134 @@ def test_announces_shutdown(raw, said):
 )
 def test_is_snapshot(body, good):
     assert is_snapshot(body) is good
+
+
+# --- hosts that may see a key
+
+
+def test_no_host_of_production_is_a_host_of_a_test_world():
+    live = [
+        name for (_, world), names in ACCOUNT_HOSTS.items() if world == "live" for name in names
+    ]
+    test = [
+        name for (_, world), names in ACCOUNT_HOSTS.items() if world != "live" for name in names
+    ]
+    assert set(live).isdisjoint(test)
+    public = {
+        place(url).host: world in ("live", "data")  # type: ignore[union-attr]
+        for (_, world), pair in HOSTS.items()
+        for url in pair
+    }
+    assert {name for name in live if public.get(name) is False} == set()
+    assert {name for name in test if public.get(name) is True} == set()
+
+
+@pytest.mark.parametrize(("venue", "world"), ACCOUNT_HOSTS)
+def test_the_book_comes_from_the_world_that_the_orders_go_to(venue, world):
+    assert foreign_hosts(HOSTS[venue, world], account_hosts(venue, world)) == []
+    for other in {"live", "testnet", "demo"} - {world}:
+        if (venue, other) in HOSTS:
+            assert len(foreign_hosts(HOSTS[venue, other], account_hosts(venue, world))) == 2
+
+
+def flat(urls: dict[str, Any]) -> list[str]:
+    inner = [flat(url) if isinstance(url, dict) else [url] for url in urls.values()]
+    return [url for found in inner for url in found]
+
+
+@pytest.mark.parametrize(("venue", "world"), ACCOUNT_HOSTS)
+def test_ccxt_in_a_world_leads_to_its_hosts_and_to_no_other_worlds(venue, world):
+    access = Access(venue, world, account_hosts(venue, world), Credentials("key", "secret"))
+    urls = flat(new_peer(access, 1_000, {}).urls["api"])
+    assert len(urls) >= 4
+    assert foreign_hosts(urls, account_hosts(venue, world)) == []
+    for other in account_worlds(venue):
+        if other != world:
+            assert len(foreign_hosts(urls, account_hosts(venue, other))) >= 3
+
+
+def test_ccxt_that_was_not_switched_is_noticed():
+    """`set_sandbox_mode` may fail and leave the production addresses where they were."""
+    urls = flat(import_module("ccxt.pro").binance().urls["api"])
+    found = foreign_hosts(urls, account_hosts("binance-spot", "testnet"))
+    assert "https://api.binance.com:443" in found
+    assert "wss://stream.binance.com:9443" in found
+    assert "wss://ws-api.binance.com:443" in found
+
+
+def test_worlds_that_take_orders():
+    assert account_worlds("binance-spot") == ("live", "testnet", "demo")
+    assert account_worlds("binance-usdm") == ("live", "demo")
+    assert account_worlds("binance-coinm") == ()
+    for venue, world in [("binance-spot", "data"), ("binance-usdm", "testnet"), ("kraken", "live")]:
+        with pytest.raises(ValueError, match=f"{venue} takes no orders in {world}; worlds that do"):
+            account_hosts(venue, world)
+
+
+@pytest.mark.parametrize(
+    ("base", "only"),
+    [
+        ("http://127.0.0.1:9000", "127.0.0.1:9000"),
+        ("http://localhost:9000/", "localhost:9000"),
+        ("http://127.1.2.3", "127.1.2.3:80"),
+        ("https://[::1]:8443", "[::1]:8443"),
+    ],
+)
+def test_a_simulated_exchange_is_the_only_place_to_talk_to(base, only):
+    allowed = account_hosts("binance-usdm", "demo", base=base)
+    assert allowed == (only,)
+    assert foreign_hosts([f"{base.rstrip('/')}/fapi/v1/order"], allowed) == []
+    assert foreign_hosts(["https://demo-fapi.binance.com/x"], allowed) == [
+        "https://demo-fapi.binance.com:443"
+    ]
+    assert len(foreign_hosts(["http://127.0.0.1:9001", "https://fapi.binance.com"], allowed)) == 2
+    with pytest.raises(ValueError, match="cannot stand in for binance-usdm live"):
+        account_hosts("binance-usdm", "live", base=base)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "http://10.0.0.1:9000",
+        "http://0.0.0.0:9000",
+        "http://example.com",
+        "http://localhost.example.com:1",
+        "http://127.0.0.1.example.com",
+        "http://[::ffff:127.0.0.1]:1",
+        "http://me@127.0.0.1:1",
+        "http://127.0.0.1:0",
+        "http://127.0.0.1:99999",
+        "http://[::1",
+        "127.0.0.1:9000",
+        "ftp://127.0.0.1",
+    ],
+)
+def test_what_is_not_on_this_machine(base):
+    assert not is_loopback(base)
+    with pytest.raises(ValueError, match="is not on this machine"):
+        account_hosts("binance-usdm", "demo", base=base)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://API.binance.com/api/v3", None),
+        ("wss://stream.binance.com:9443/ws", None),
+        ("https://api.binance.com:443", None),
+        ("http://api.binance.com", "http://api.binance.com:80"),
+        ("ws://api.binance.com:443", "ws://api.binance.com:443"),
+        ("https://api.binance.com:8443", "https://api.binance.com:8443"),
+        ("https://api.binance.com.evil.example", "https://api.binance.com.evil.example:443"),
+        ("https://api.binance.com.", "https://api.binance.com.:443"),
+        ("https://evil.example/?api.binance.com", "https://evil.example:443"),
+        ("https://api.binance.com@evil.example", "an address that cannot be read"),
+        ("https://evil.example\\@api.binance.com", "an address that cannot be read"),
+        ("https://api.binance.c\u043em", "an address that cannot be read"),
+        ("https://api.binance.com\t", "an address that cannot be read"),
+        ("api.binance.com", "an address that cannot be read"),
+        ("", "an address that cannot be read"),
+    ],
+)
+def test_where_a_url_leads(url, said):
+    allowed = account_hosts("binance-spot", "live")
+    assert foreign_hosts([url, url], allowed) == ([] if said is None else [said])
