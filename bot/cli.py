@@ -360,6 +360,7 @@ def serve(
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
     api_key: Annotated[str | None, typer.Option(hidden=True)] = None,
     secret: Annotated[str | None, typer.Option(hidden=True)] = None,
+    misbehaviour: Annotated[bool, typer.Option("--misbehaviour", hidden=True)] = False,
     as_json: AsJson = False,
 ) -> None:
     """The simulated exchange alone, speaking the venue's wire protocol on loopback."""
@@ -369,6 +370,8 @@ def serve(
     from bot.shell.clock import Clock
 
     settings = loaded(None, list(_as_sets(venue, symbol, None, None)))
+    if misbehaviour and capture:
+        refuse("--misbehaviour is of the simulated exchange: leave out --capture")
 
     try:
         address = loopback_address(host)
@@ -389,7 +392,7 @@ def serve(
         if capture:
             server: Any = new_playback(settings.instrument, clock, capture, **where)
         else:
-            where |= {"scenario": scenario, "seed": seed}
+            where |= {"scenario": scenario, "seed": seed, "switchable": misbehaviour}
             server = new_server(
                 settings.instrument, clock, key=keys["api_key"], secret=keys["secret"], **where
             )
