@@ -78,10 +78,11 @@ def reread(path: Path, sets: Sequence[str]) -> "Loaded":
 def until_stopped(work: Callable[[], Result]) -> Result:
     """The result of `work`, which runs until SIGTERM: exit 0, also before it has begun.
 
-    A user's mistake becomes one sentence and exit 2.
+    A user's mistake becomes one sentence and exit 2, a refused start one and exit 3.
     """
     from bot.journal.capture import JournalError
     from bot.modes.demo import DemoError
+    from bot.modes.preflight import EXIT_REFUSED, PreflightRefused
     from bot.modes.serve import ServeError
     from bot.modes.settings import ConfigError
     from bot.ops.rundb import RunDbError
@@ -92,6 +93,8 @@ def until_stopped(work: Callable[[], Result]) -> Result:
         return work()
     except (ConfigError, DemoError, JournalError, RunDbError, ServeError, WebError) as mistake:
         refuse(str(mistake))
+    except PreflightRefused as refusal:
+        refuse(str(refusal), EXIT_REFUSED)
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -159,8 +159,16 @@ class Painter:
         self.terminal.update(self.screen(live, view))
 
 
+def on_paper(loaded: Loaded) -> Loaded:
+    """A testnet's configuration with its orders matched on paper; any other as it is."""
+    if loaded.settings.mode != "testnet":
+        return loaded
+    return replace(loaded, settings=loaded.settings.model_copy(update={"mode": "paper"}))
+
+
 def on_exchange(loaded: Loaded, url: str) -> Loaded:
-    """The configuration, pointed at a simulated exchange."""
+    """The configuration, pointed at a simulated exchange, which takes no orders itself."""
+    loaded = on_paper(loaded)
     feed = loaded.settings.feed.model_copy(update={"base_url": url})
     return replace(loaded, settings=loaded.settings.model_copy(update={"feed": feed}))
 
@@ -178,6 +186,7 @@ def demo(
 
     `show` draws it on the terminal, `picture` is a file for the last screen as SVG.
     """
+    loaded = on_paper(loaded)
     settings = loaded.settings
     flow_params(settings.venue, scenario)  # mistakes are told before anything is started
     source(loaded)

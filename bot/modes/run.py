@@ -21,6 +21,7 @@ from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.view import View
 from bot.journal.segments import retire
 from bot.modes.paperrun import PaperRun, new_run
+from bot.modes.preflight import PreflightRefused
 from bot.modes.reload import Reload
 from bot.modes.settings import ConfigError, Loaded
 from bot.modes.warmup import warm
@@ -62,8 +63,8 @@ class LiveRun:
     `listener` is the socket of its pages, None for a run without; `eyes` watch beside the
     run's own; `on_sample` is called every `sample_s`; `seed` is for the manifest; `limits`
     replace the feed's, which otherwise follow from the configuration. Raises ConfigError for a
-    configuration that cannot run, JournalError and RunDbError for a folder that cannot be
-    written.
+    configuration that cannot run, PreflightRefused for one that may not, JournalError and
+    RunDbError for a folder that cannot be written.
     """
 
     def __init__(
@@ -367,8 +368,13 @@ def feed_limits(loaded: Loaded) -> FeedLimits:
 
 
 def source(loaded: Loaded) -> tuple[Endpoints, FeedLimits]:
-    """Where a run listens and with which limits. ConfigError where it cannot run like that."""
+    """Where a run listens and with which limits.
+
+    ConfigError where it cannot run like that, PreflightRefused where it may not.
+    """
     settings = loaded.settings
+    if settings.mode == "live":
+        raise PreflightRefused("live is refused: the kill switch is not complete")
     if settings.mode != "paper":
         raise ConfigError(f"mode {settings.mode} does not run yet: set mode: paper")
     try:
