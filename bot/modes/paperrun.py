@@ -161,7 +161,7 @@ class PaperRun:
             "untrusted_ns": summary.untrusted_ns,
             "decisions": summary.decisions,
             "orders_placed": summary.placed,
-            "orders_amended": 0,
+            "orders_amended": summary.amended,
             "orders_cancelled": summary.cancelled,
             "fills": summary.fills,
             "volume": str(engine.ledger.volume_lots * lot),
