@@ -444,6 +444,16 @@ class Engine:
 
     # --- eyes ---------------------------------------------------------------------------
 
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """What stands in the way of orders, oldest first."""
+        return tuple(self._obstacles)
+
+    @property
+    def touch(self) -> int:
+        """Best bid + best ask in ticks, as last trusted: twice the mid; 0 before."""
+        return self._touch(self.book.read())
+
     def mark(self) -> Decimal:
         """The exact mid of the last trusted touch, in quote currency."""
         return self._touch(self.book.read()) * self._instrument.tick / 2

@@ -39,6 +39,10 @@ class FillKeys:
         self.add(order_id, trade_id, side, now)
         return False
 
+    def knows(self, order_id: str, trade_id: str, side: Side) -> bool:
+        """Whether this fill was told, however long ago it may be; learns nothing."""
+        return (order_id, trade_id, side) in self._keys
+
     def add(self, order_id: str, trade_id: str, side: Side, at: int) -> None:
         """Remember a fill of `at`; those of earlier journals come in the order of their times."""
         key = (order_id, trade_id, side)

@@ -109,7 +109,7 @@ def load(path: Path | None, *, env: Mapping[str, str], sets: Sequence[str] = ())
         sources={key: places.get(key, DEFAULT) for key in LEAVES},
         instrument=_instrument(settings),
         fees=Fees(settings.fees.maker_bp.scaleb(-4), settings.fees.taker_bp.scaleb(-4)),
-        params=_params(settings),
+        params=params_of(settings),
         digest=_digest(settings),
         folder=Path() if path is None else path.parent,
     )
@@ -359,7 +359,8 @@ def _instrument(settings: Settings) -> Instrument:
     )
 
 
-def _params(settings: Settings) -> Params:
+def params_of(settings: Settings) -> Params:
+    """What the core reads of a configuration, sizes in lots."""
     quote, risk = settings.quote, settings.risk
     q_max = float(risk.max_position_qty / quote.unit_qty)
     return Params(

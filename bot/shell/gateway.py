@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
-from asyncio_throttle import Throttler
+from asyncio_throttle.throttler import Throttler
 
 from bot.core.orders import OrderState, OrderTable
 from bot.domain.decisions import Amend, Cancel, Place, Request
@@ -114,6 +114,7 @@ class Gateway:
         self._owed_since: dict[str, int] = {}
         self.active_at = 0  # the last own activity of any kind, ns
         self.in_flight = 0  # requests about orders without an answer
+        self.sent_at = 0  # when a placement or amend last left, ns
         self.sent = 0  # of them, since the beginning
 
     # --- what the pump wants done -----------------------------------------------------------
@@ -153,7 +154,7 @@ class Gateway:
         def gate() -> bool:
             if not all(self._may_leave(entry) for entry in entries):
                 return False
-            now = self._clock.now()
+            self.sent_at = now = self._clock.now()
             for entry in entries:
                 entry.touched_at = now
                 if placement:
