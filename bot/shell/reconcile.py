@@ -78,10 +78,6 @@ class Gateway(Protocol):
         """Cancel an order of ours that no engine knows."""
         ...
 
-    def pull(self, order_id: str) -> None:
-        """Fetch the executions of one order."""
-        ...
-
 
 class Beliefs(Protocol):
     """What the engine holds to be true now."""
@@ -239,15 +235,12 @@ class Reconciler:
             await self._check_position()
 
     def _check_answers(self) -> None:
-        """Ask about requests that got no answer, and for executions that were only counted."""
+        """Ask about requests that got no answer."""
         now = self._clock.now()
         late = overdue(self._beliefs.working(), self._gateway.touched_at, now)
         for order_id in late[:DOUBTS_MAX]:
             self._log.warning("answer_overdue", order=order_id)
             self._gateway.doubt(order_id)
-        for order_id in self._beliefs.owed()[: DOUBTS_MAX - len(late[:DOUBTS_MAX])]:
-            if self._gateway.touched_at(order_id) + ANSWERS_NS <= now:
-                self._gateway.pull(order_id)
 
     async def _check_orders(self) -> None:
         asked_at = self._listed_at = self._clock.now()

@@ -1,7 +1,7 @@
 """What the venue says about our account when asked, one question at a time and to the end.
 
 A question that fails, an answer that cannot be read and a history that does not end are all
-`ReadFailed`: never an empty account (RISK 0.7). A venue that asks for silence gets it.
+`ReadFailed`: never an empty account (RISK 0.7).
 """
 
 import asyncio
@@ -10,9 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from msgspec.structs import replace
 
-from bot.domain.instrument import Instrument
-from bot.domain.units import NS_PER_MS, NS_PER_S, Side
-from bot.shell.clock import Clock
+from bot.domain.units import NS_PER_MS, Side
 from bot.shell.wire import CallFailed
 from bot.venues.orderentry import (
     Call,
@@ -24,13 +22,11 @@ from bot.venues.orderentry import (
     Verdict,
 )
 
-# A history is read in steps: binance-spot's myTrades spans 24 h at most, USD-M's userTrades 7 days.
-WINDOW_MS: Final = 24 * 3_600_000
-CUT_ROWS_MIN: Final = 500  # the shortest list that may have been cut at a limit (Binance's default)
 PAGES_MAX: Final = 1_000
 VENUE_IDS_MAX: Final = 16_384
 
 Answer = TypeVar("Answer")
+Row = TypeVar("Row")
 
 FillKey = tuple[str, str, Side]  # order, trade, side: one execution
 
@@ -44,7 +40,7 @@ class ReadFailed(Exception):
 
 
 class Caller(Protocol):
-    """`Wire.call`, possibly behind a budget."""
+    """Sends a call when budget and venue allow it; `Gateway.ask` does."""
 
     def __call__(self, call: Call) -> Awaitable[Any]: ...
 
@@ -61,18 +57,14 @@ class Statements:
     was read; what is nobody's we know is counted in `foreign_executions` and left out.
     """
 
-    __slots__ = ("_call", "_clock", "_codec", "_is_own", "_silent_until", "_turn", "_venue_ids",
+    __slots__ = ("_call", "_codec", "_is_own", "_turn", "_venue_ids",
                  "foreign_executions")  # fmt: skip
 
-    def __init__(
-        self, call: Caller, codec: OrderCodec, clock: Clock, is_own: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, call: Caller, codec: OrderCodec, is_own: Callable[[str], bool]) -> None:
         self._call = call
         self._codec = codec
-        self._clock = clock
         self._is_own = is_own
         self._turn = asyncio.Lock()
-        self._silent_until = 0  # ns
         self._venue_ids: dict[str, str] = {}  # venue's order id -> client id, oldest first
         self.foreign_executions = 0
 
@@ -94,59 +86,41 @@ class Statements:
         """What the account holds. Raises ReadFailed."""
         return await self._ask(self._codec.holdings(), self._codec.read_holdings)
 
-    async def filters(self) -> Instrument:
-        """The symbol's filters. Raises ReadFailed."""
-        return await self._ask(self._codec.filters(), self._codec.read_filters)
-
     async def executions(self, since: int) -> list[Execution]:
-        """All our executions from `since` (ns) to now, each once, with its client id.
+        """All our executions from `since` (ns, within a week) to now, with their client ids.
 
         Raises ReadFailed when any page of them is missing.
         """
-        found = await self._every_execution(since)
+        codec, since_ms = self._codec, since // NS_PER_MS
+        found = await self._all_pages(
+            codec.executions(since_ms),
+            codec.read_executions,
+            lambda last: codec.executions_after(last.trade_id),
+        )
         if any(not fill.order_id and fill.venue_id not in self._venue_ids for fill in found):
-            await self._learn_venue_ids(since)
+            orders = await self._all_pages(
+                codec.orders_since(since_ms),
+                codec.read_orders,
+                lambda last: codec.orders_after(last.venue_id),
+            )
+            self._noted(orders)  # what it does not name either is not ours
         named = [self._named(fill) for fill in found]
         own = [fill for fill in named if self._is_own(fill.order_id)]
         self.foreign_executions += len(named) - len(own)
-        return sorted(own, key=lambda fill: fill.at)
+        return own
 
-    async def _every_execution(self, since: int) -> list[Execution]:
-        """Page by page: a page that brings something new is asked for what follows it.
-
-        The next page begins with the millisecond of the last execution, which may have more.
-        """
-        found: dict[tuple[str, str, str, Side], Execution] = {}
-        since_ms = since // NS_PER_MS
+    async def _all_pages(
+        self, call: Call, read: Callable[[Any], list[Row]], after: Callable[[Row], Call]
+    ) -> list[Row]:
+        """Every row from the first page on: a full page has more behind its last row."""
+        rows: list[Row] = []
         for _ in range(PAGES_MAX):
-            call = self._codec.executions(since_ms)
-            page = await self._ask(call, self._codec.read_executions)
-            known = len(found)
-            for fill in page:
-                found[(fill.order_id, fill.venue_id, fill.trade_id, fill.side)] = fill
-            if len(found) > known:
-                since_ms = max(since_ms, *(fill.at // NS_PER_MS for fill in page))
-            elif len(page) >= CUT_ROWS_MIN:
-                raise ReadFailed("more executions in one millisecond than a page holds")
-            elif since_ms + WINDOW_MS >= self._clock.now() // NS_PER_MS:
-                return list(found.values())
-            else:
-                since_ms += WINDOW_MS
-        raise ReadFailed(f"the executions do not end after {PAGES_MAX} pages")
-
-    async def _learn_venue_ids(self, since: int) -> None:
-        """Read the history of orders; what it does not name is not ours."""
-        since_ms = since // NS_PER_MS
-        seen: set[str] = set()
-        for _ in range(PAGES_MAX):
-            call = self._codec.orders_since(since_ms)
-            page = self._noted(await self._ask(call, self._codec.read_orders))
-            fresh = [report for report in page if report.venue_id not in seen]
-            if not fresh or len(page) < CUT_ROWS_MIN:
-                return
-            seen.update(report.venue_id for report in fresh)
-            since_ms = max(since_ms, *(report.updated_at // NS_PER_MS for report in page))
-        raise ReadFailed(f"the orders do not end after {PAGES_MAX} pages")
+            page = await self._ask(call, read)
+            rows += page
+            if len(page) < self._codec.capabilities.page_max:
+                return rows
+            call = after(page[-1])
+        raise ReadFailed(f"{call.method} does not end after {PAGES_MAX} pages")
 
     def _named(self, fill: Execution) -> Execution:
         if fill.order_id:
@@ -163,13 +137,9 @@ class Statements:
 
     async def _ask(self, call: Call, read: Callable[[Any], Answer]) -> Answer:
         async with self._turn:
-            if self._clock.now() < self._silent_until:
-                raise ReadFailed(f"{call.method}: the venue asked for silence")
             try:
                 body = await self._call(call)
             except CallFailed as failure:
-                silence = round(failure.refusal.limited_s * NS_PER_S)
-                self._silent_until = max(self._silent_until, self._clock.now() + silence)
                 raise ReadFailed(f"{call.method}: {failure}", failure.refusal) from failure
         try:
             return read(body)

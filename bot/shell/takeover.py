@@ -24,7 +24,9 @@ from bot.venues.orderentry import Execution, Holdings
 EMPTY_NS: Final = 500 * NS_PER_MS  # between two empty lists that prove an empty venue
 CANCEL_AGAIN_NS: Final = 2 * NS_PER_S
 OVERLAP_NS: Final = 60 * NS_PER_S  # of histories: clocks differ, and the last records may be lost
-HISTORY_NS: Final = 7 * 24 * 3_600 * NS_PER_S  # as far back as journals tell executions apart
+# As far back as journals tell executions apart and a venue answers in one stretch (USD-M: seven
+# days), less what its clock may differ.
+HISTORY_NS: Final = (7 * 24 - 1) * 3_600 * NS_PER_S
 ROUNDS: Final = 3  # of pulling executions before a difference is believed
 RETRY_S: Final = 1.0
 COMPLAIN_EVERY: Final = 3  # failures

@@ -29,6 +29,7 @@ from bot.shell.takeover import Previous
 from bot.shell.wire import CallFailed
 from bot.venues.orderentry import (
     Call,
+    Capabilities,
     Execution,
     Holdings,
     OrderReport,
@@ -44,7 +45,6 @@ USDM = Instrument("binance-usdm", "BTCUSDT", "BTC", "USDT", Decimal("0.1"), LOT)
 LOST = CallFailed(Refusal(Verdict.UNKNOWN, "timeout"))
 ABSENT = CallFailed(Refusal(Verdict.ABSENT, "no_such_order"))
 BAD_KEY = CallFailed(Refusal(Verdict.REJECTED, "bad_key", auth=True))
-TOO_MANY = CallFailed(Refusal(Verdict.REJECTED, "too_many", limited_s=30.0))
 
 
 class Time:
@@ -75,7 +75,7 @@ class Venue:
     """Orders, executions and holdings as they are, and what questions about them get.
 
     `lag_s` says how old the lists are; `faults` maps a question to what its next askings get:
-    an error to raise, a body instead, or None for the truth. `page` cuts lists of executions.
+    an error to raise, a body instead, or None for the truth.
     """
 
     def __init__(self, time: Time) -> None:
@@ -84,12 +84,16 @@ class Venue:
         self.fills: list[Execution] = []
         self.position = Decimal(0)
         self.lag_s = 0.0
-        self.page = 1_000
+        self.capabilities = Capabilities("requeue", 5, True, 2_000, 1_000)
         self.unnamed = True  # executions carry the venue's own order ids only
         self.faults: dict[str, list[Any]] = {}
         self.asked: list[str] = []
         self.history: list[tuple[int, dict[str, OrderReport], Decimal, int]] = []
         self.keep()
+
+    def cut(self, rows: int) -> None:
+        """Histories come in pages of so many rows."""
+        self.capabilities = replace(self.capabilities, page_max=rows)
 
     def keep(self) -> None:
         """Note how things stand now, for those who look with a lag."""
@@ -154,13 +158,18 @@ class Venue:
         return self.orders[params["id"]]
 
     def _fills(self, params: dict[str, Any]) -> Any:
-        since = params["since"] * NS_PER_MS
-        found = [fill for fill in self.seen()[2] if fill.at >= since][: self.page]
+        since = params.get("since", 0) * NS_PER_MS
+        after = int(params.get("after", "t0")[1:])
+        found = [one for one in self.seen()[2] if one.at >= since and int(one.trade_id[1:]) > after]
+        found = found[: self.capabilities.page_max]
         return [replace(fill, order_id="") if self.unnamed else fill for fill in found]
 
     def _history(self, params: dict[str, Any]) -> Any:
         orders, _, _ = self.seen()
-        return [one for one in orders.values() if one.updated_at >= params["since"] * NS_PER_MS]
+        since, after = params.get("since", 0) * NS_PER_MS, int(params.get("after", "v0")[1:])
+        found = [one for one in orders.values() if one.updated_at >= since]
+        found = [one for one in found if int(one.venue_id[1:]) > after]
+        return found[: self.capabilities.page_max]
 
     # --- the codec: a body is already what it means
 
@@ -179,8 +188,14 @@ class Venue:
     def executions(self, since_ms: int) -> Call:
         return self._call("fills", since=since_ms)
 
+    def executions_after(self, trade_id: str) -> Call:
+        return self._call("fills", after=trade_id)
+
     def orders_since(self, since_ms: int) -> Call:
         return self._call("history", since=since_ms)
+
+    def orders_after(self, venue_id: str) -> Call:
+        return self._call("history", after=venue_id)
 
     def _read(self, body: Any) -> Any:
         if body == "garbage":
@@ -209,7 +224,6 @@ class Bot:
         self.in_flight = 0
         self.doubted: list[str] = []
         self.cancelled: list[str] = []
-        self.pulled: list[str] = []
         self.heals = True  # doubts are answered, strays really cancelled
 
     # --- acting
@@ -308,9 +322,6 @@ class Bot:
         if self.heals:
             self.time.plan(0.2, lambda: self.venue.end(order_id))
 
-    def pull(self, order_id: str) -> None:
-        self.pulled.append(order_id)
-
 
 class Log:
     """Keeps what was logged, as (level, event, fields)."""
@@ -333,7 +344,7 @@ class World:
         self.venue = Venue(self.time)
         self.bot = Bot(self.time, self.venue)
         self.log = Log()
-        self.statements = statements(self.venue, self.time)
+        self.statements = statements(self.venue)
         self.reconciler = Reconciler(
             self.statements, self.bot, self.bot, USDM, self.time, self.bot.put, self.log,
             spot=spot, neutral=neutral, is_own=own, is_of_run=lambda i: i.startswith("mm-run"),
@@ -356,8 +367,8 @@ def own(order_id: str) -> bool:
     return order_id.startswith("mm-")
 
 
-def statements(venue: Venue, time: Time) -> Statements:
-    return Statements(venue, venue, time, own)  # type: ignore[arg-type]
+def statements(venue: Venue) -> Statements:
+    return Statements(venue, venue, own)  # type: ignore[arg-type]
 
 
 def previous(**changes: Any) -> Previous:

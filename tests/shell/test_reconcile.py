@@ -197,14 +197,6 @@ async def test_a_request_without_an_answer_is_asked_about() -> None:
     assert world.bot.doubted[0] == "mm-run-1"
 
 
-async def test_owed_executions_are_pulled() -> None:
-    world = started()
-    world.bot.owed = lambda: ["mm-run-1"]  # type: ignore[method-assign]
-    world.bot.touched["mm-run-1"] = T0
-    await world.run(3)
-    assert world.bot.pulled == ["mm-run-1"]
-
-
 @pytest.mark.parametrize("answer", [LOST, "garbage", []])
 async def test_three_bad_lists_in_a_row_obstruct_until_a_good_one(answer: object) -> None:
     # F55: an error, garbage, or nothing although an order rests

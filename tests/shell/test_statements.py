@@ -4,18 +4,16 @@ from types import SimpleNamespace
 import pytest
 
 from bot.domain.units import NS_PER_S
-from bot.shell.statements import CUT_ROWS_MIN, ReadFailed, fill_key
+from bot.shell.statements import ReadFailed, fill_key
 from bot.venues.orderentry import Refusal, Status, Verdict
-from tests.shell.account import BAD_KEY, LOST, T0, TOO_MANY, Time, Venue, statements
-
-HOUR_NS = 3_600 * NS_PER_S
+from tests.shell.account import BAD_KEY, LOST, T0, Time, Venue, statements
 
 
 @pytest.fixture
 def world() -> SimpleNamespace:
     time = Time()
     venue = Venue(time)
-    return SimpleNamespace(time=time, venue=venue, ask=statements(venue, time))
+    return SimpleNamespace(time=time, venue=venue, ask=statements(venue))
 
 
 async def trade(world: SimpleNamespace, n: int, spacing_s: float = 0.0) -> None:
@@ -47,18 +45,6 @@ async def test_what_cannot_be_read_is_no_answer(world: SimpleNamespace) -> None:
         await world.ask.open_orders()
 
 
-async def test_silence_is_kept_when_asked_for(world: SimpleNamespace) -> None:
-    world.venue.faults = {"open": [TOO_MANY]}
-    with pytest.raises(ReadFailed, match="too_many"):
-        await world.ask.open_orders()
-    await world.time.sleep(29)
-    with pytest.raises(ReadFailed, match="asked for silence"):
-        await world.ask.holdings()
-    assert world.venue.asked == ["open"]
-    await world.time.sleep(1)
-    assert await world.ask.open_orders() == []
-
-
 async def test_one_order(world: SimpleNamespace) -> None:
     world.venue.rest("mm-1")
     world.venue.end("mm-1")
@@ -71,46 +57,41 @@ async def test_one_order(world: SimpleNamespace) -> None:
         await world.ask.order("mm-1")
 
 
-@pytest.mark.parametrize("page", [2, 3, 7, 1_000])
+@pytest.mark.parametrize("page", [1, 2, 3, 5, 7, 1_000])
 async def test_executions_of_every_page_once(world: SimpleNamespace, page: int) -> None:
     await trade(world, 20, spacing_s=0.001)
-    world.venue.page = page
+    world.venue.cut(page)
     fills = await world.ask.executions(T0 - NS_PER_S)
     assert [fill.trade_id for fill in fills] == [f"t{n + 1}" for n in range(20)]
     assert len({fill_key(fill) for fill in fills}) == 20
     assert all(fill.order_id == "mm-1" for fill in fills)
 
 
-async def test_executions_of_one_millisecond_that_fill_a_page_fail_closed(
-    world: SimpleNamespace,
-) -> None:
-    await trade(world, CUT_ROWS_MIN + 1)
-    world.venue.page = CUT_ROWS_MIN
-    with pytest.raises(ReadFailed, match="one millisecond"):
-        await world.ask.executions(T0)
-
-
 async def test_a_failed_page_fails_all(world: SimpleNamespace) -> None:
     await trade(world, 9, spacing_s=0.001)
-    world.venue.page = 3
+    world.venue.cut(3)
     world.venue.faults = {"fills": [None, None, LOST]}
     with pytest.raises(ReadFailed, match="fills: timeout"):
         await world.ask.executions(T0)
 
 
-async def test_executions_behind_quiet_days_are_found(world: SimpleNamespace) -> None:
-    """Each question spans a day; an empty day is not the end."""
-    world.venue.rest("mm-1")
-    await world.time.sleep(3 * 24 * 3_600)
-    world.venue.fill("mm-1", 1)
-    truth = world.venue._fills
+async def test_the_names_of_orders_come_in_pages_too(world: SimpleNamespace) -> None:
+    for n in range(7):
+        world.venue.rest(f"mm-{n}")
+    world.venue.fill("mm-6", 1)
+    world.venue.cut(3)
+    assert [fill.order_id for fill in await world.ask.executions(T0)] == ["mm-6"]
+    assert world.venue.asked == ["fills", "history", "history", "history"]
 
-    def a_day(params: dict[str, int]) -> object:
-        end = params["since"] * 1_000_000 + 24 * HOUR_NS
-        return [fill for fill in truth(params) if fill.at <= end]
 
-    world.venue._fills = a_day
-    assert len(await world.ask.executions(T0)) == 1
+async def test_a_history_without_an_end_is_no_answer(
+    world: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bot.shell.statements.PAGES_MAX", 3)
+    await trade(world, 6)
+    world.venue.cut(2)
+    with pytest.raises(ReadFailed, match="does not end after 3 pages"):
+        await world.ask.executions(T0)
 
 
 async def test_executions_of_others_are_counted_and_left_out(world: SimpleNamespace) -> None:
