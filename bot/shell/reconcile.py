@@ -113,10 +113,10 @@ class Reconciler:
     this run. `put` hands an event to the engine. `sleep` takes seconds.
     """
 
-    __slots__ = ("_beliefs", "_clock", "_due", "_failures", "_foreign", "_gateway", "_good_at",
-                 "_instrument", "_is_of_run", "_is_own", "_listed_at", "_log", "_orders",
-                 "_position", "_put", "_reasons", "_sleep", "_spot", "_statements", "_strangers",
-                 "_work", "neutral")  # fmt: skip
+    __slots__ = ("_beliefs", "_clock", "_covered", "_due", "_failures", "_foreign", "_gateway",
+                 "_good_at", "_instrument", "_is_of_run", "_is_own", "_listed_at", "_log",
+                 "_orders", "_position", "_put", "_reasons", "_sleep", "_spot", "_statements",
+                 "_strangers", "_work", "neutral")  # fmt: skip
 
     def __init__(
         self,
@@ -154,6 +154,7 @@ class Reconciler:
         self._due = {"orders": 0, "position": 0, "answers": 0}
         self._listed_at = 0  # when the open orders were last asked for
         self._good_at = clock.now()  # when the position was last known to be equal
+        self._covered: set[FillKey] = set()  # executions of before this run
         self._foreign: set[str] = set()  # orders of others that were reported
         self._strangers: set[str] = set()  # strays of other runs
 
@@ -183,6 +184,9 @@ class Reconciler:
             taken = await takeover.take(previous)
             self.neutral = taken.neutral
             self._recover(taken.recovered)
+            # What happened before is in the position, and must not be recovered once more.
+            self._covered.update(fill_key(fill) for fill in taken.covered)
+            self._covered.update(() if previous is None else previous.keys)
             if taken.expected_lots not in (None, taken.lots):
                 self._log.warning(
                     "position_differs", expected_lots=taken.expected_lots, venue_lots=taken.lots
@@ -372,7 +376,8 @@ class Reconciler:
     def _recover(self, fills: Sequence[Execution]) -> None:
         """Tell the engine of executions that it does not know."""
         for fill in fills:
-            if self._beliefs.knows_fill(fill_key(fill)):
+            key = fill_key(fill)
+            if key in self._covered or self._beliefs.knows_fill(key):
                 continue
             kind = Filled if self._beliefs.knows_order(fill.order_id) else FillRecovered
             self._log.warning("fill_recovered", order=fill.order_id, trade=fill.trade_id)

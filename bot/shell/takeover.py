@@ -67,13 +67,15 @@ class Taken(msgspec.Struct, frozen=True):
     """How a run begins: the venue's position in lots and what led to it.
 
     `expected_lots` is what the journals and the recovered executions add up to, None without
-    a past. `neutral` as in `Previous`, zero for derivatives.
+    a past. `neutral` as in `Previous`, zero for derivatives. `covered` are executions of before
+    that were seen, `recovered` those of them that no journal holds: both are in `lots`.
     """
 
     lots: int
     expected_lots: int | None
     neutral: Decimal
     recovered: tuple[Execution, ...] = ()
+    covered: tuple[Execution, ...] = ()
 
     @property
     def recovered_lots(self) -> int:
@@ -165,21 +167,19 @@ class Takeover:
             for order_id in previous.unfinished:  # by which name its executions may go
                 await self._insist(partial(self._statements.order, order_id))
         for round_ in range(1, ROUNDS + 1):
-            recovered = await self._recovered(previous)
+            history = await self._history(previous)
             held = await self._steady_holdings()
-            taken = self._judge(previous, held, recovered)
+            taken = self._judge(previous, held, history)
             if taken.expected_lots in (None, taken.lots) or round_ == ROUNDS:
                 break
             await self._sleep(RETRY_S)
         return taken
 
-    async def _recovered(self, previous: Previous | None) -> tuple[Execution, ...]:
-        """Executions since the last run that the journals do not hold."""
-        if previous is None:
-            return ()
-        since = max(previous.last_at - OVERLAP_NS, self._clock.now() - HISTORY_NS)
-        fills = await self._insist(partial(self._statements.executions, since))
-        return tuple(fill for fill in fills if fill_key(fill) not in previous.keys)
+    async def _history(self, previous: Previous | None) -> tuple[Execution, ...]:
+        """Executions since the last run, or of just before: in both cases with some overlap."""
+        now = self._clock.now()
+        since = now if previous is None else max(previous.last_at, now - HISTORY_NS)
+        return tuple(await self._insist(partial(self._statements.executions, since - OVERLAP_NS)))
 
     async def _steady_holdings(self) -> Holdings:
         """What the venue says twice in a row."""
@@ -192,8 +192,12 @@ class Takeover:
             held = again
 
     def _judge(
-        self, previous: Previous | None, held: Holdings, recovered: tuple[Execution, ...]
+        self, previous: Previous | None, held: Holdings, history: tuple[Execution, ...]
     ) -> Taken:
+        """What the account holds, and whether the past explains it."""
+        recovered: tuple[Execution, ...] = ()
+        if previous is not None:
+            recovered = tuple(fill for fill in history if fill_key(fill) not in previous.keys)
         neutral = self._neutral
         if neutral is None and previous is not None:
             neutral = previous.neutral
@@ -204,11 +208,12 @@ class Takeover:
             position += fees_in_base(recovered, self._instrument.base)
         lot, exact = self._instrument.lot, not self._spot
         if previous is None or previous.position is None:
-            return Taken(position_off(0, position, lot, exact), None, neutral, recovered)
+            lots = position_off(0, position, lot, exact)
+            return Taken(lots, None, neutral, recovered, history)
         net = sum(fill.side * fill.lots for fill in recovered)
         expected = int(previous.position / lot) + net
         off = position_off(expected, position, lot, exact)
-        return Taken(expected + off, expected, neutral, recovered)
+        return Taken(expected + off, expected, neutral, recovered, history)
 
     async def _insist(self, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         failures = 0

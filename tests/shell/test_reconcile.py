@@ -372,3 +372,30 @@ async def test_nothing_is_booked_twice_whoever_tells_of_it() -> None:
     await world.reconciler.reconnected()
     await world.time.sleep(0.1)
     assert world.bot.position_lots == 3
+
+
+async def test_what_traded_before_the_first_run_is_in_its_position() -> None:
+    # the journals are lost, and the stream breaks within the overlap of the histories
+    world = World()
+    world.venue.rest("mm-old-1")
+    world.venue.fill("mm-old-1", 3)
+    await world.reconciler.start(None)
+    await world.time.sleep(5)
+    await world.reconciler.reconnected()
+    await world.time.sleep(0.1)
+    assert world.bot.position_lots == 3
+    assert "FillRecovered" not in world.kinds()
+
+
+async def test_what_earlier_journals_hold_is_not_recovered_after_a_reconnect() -> None:
+    # F22
+    world = World()
+    world.venue.rest("mm-old-1")
+    world.venue.fill("mm-old-1", 3)
+    keys = {("mm-old-1", "t1", Side.BUY): T0}
+    past = previous(position=Decimal("0.003"), keys=keys, last_at=T0)
+    await world.reconciler.start(past)
+    await world.reconciler.reconnected()
+    await world.time.sleep(0.1)
+    assert world.bot.position_lots == 3
+    assert "FillRecovered" not in world.kinds()

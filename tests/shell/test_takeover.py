@@ -99,7 +99,6 @@ async def test_the_first_run_takes_what_a_derivative_holds() -> None:
     world.venue.keep()
     taken = await take(world, None)
     assert taken == Taken(-7, None, Decimal(0))
-    assert "fills" not in world.venue.asked
 
 
 async def test_the_first_run_on_a_spot_account_holds_nothing() -> None:
