@@ -4,10 +4,10 @@ One process at a time has it (a lease), and its past is read from the journals o
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from bot.modes.preflight import PreflightRefused
 from bot.modes.previous import previous_run
@@ -18,8 +18,6 @@ from bot.shell.lease import Lease, LeaseError, LeaseTaken, state_folder, state_n
 from bot.shell.peer import Access, Credentials
 from bot.shell.takeover import Previous
 from bot.venues.binance.endpoints import account_hosts
-
-NAME: Final = "account"  # in a run's manifest
 
 
 def access_of(loaded: Loaded, keys: Credentials) -> Access:
@@ -36,10 +34,11 @@ class Account:
     another process has it.
     """
 
-    __slots__ = ("_lease", "access", "heartbeat", "name", "watchdog")
+    __slots__ = ("_lease", "_loaded", "access", "heartbeat", "name", "watchdog")
 
     def __init__(self, loaded: Loaded, keys: Credentials, env: Mapping[str, str]) -> None:
         settings = loaded.settings
+        self._loaded = loaded
         self.access = access_of(loaded, keys)
         # A simulated exchange has accounts of its own, whatever their keys.
         self.name = state_name(settings.venue, settings.symbol, keys.api_key + self.access.base)
@@ -51,9 +50,12 @@ class Account:
         except (LeaseTaken, LeaseError) as refusal:
             raise PreflightRefused(str(refusal)) from None
 
-    def previous(self, runs: Path) -> Previous | None:
-        """What the journals of this account's earlier runs say; None without a past."""
-        return previous_run(runs, self.name)
+    def previous(self, runs: Path, now: int, skipped: Callable[[str], None]) -> Previous | None:
+        """What the journals of this account's earlier runs say; None without a past.
+
+        `skipped` is told, in a sentence, of each that cannot be used.
+        """
+        return previous_run(runs, self._loaded, self.name, now, skipped)
 
     def release(self) -> None:
         """Let another process have it."""

@@ -18,8 +18,10 @@ from bot.core.triggers import Severity
 from bot.domain.events import Obstructed
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.journal.run import Run
 from bot.modes.account import Account
 from bot.modes.preflight import EXIT_REFUSED
+from bot.modes.previous import remember_account
 from bot.modes.settings import Loaded
 from bot.shell.beliefs import Beliefs
 from bot.shell.clock import Clock
@@ -67,6 +69,7 @@ class Execution:
         loaded: Loaded,
         account: Account,
         previous: Previous | None,
+        folder: Run,
         engine: Engine,
         prefix: str,
         inbox: Inbox,
@@ -86,7 +89,10 @@ class Execution:
         self._stop = stop
         self._log = structlog.get_logger()
         self._previous = previous
+        self._folder = folder
+        self._account = account.name
         self._taken_over = False
+        self._spot = settings.venue == "binance-spot"
         self._codec = order_codec(loaded.instrument, prefix)
         self._budget = budget_of(settings.venue)
         self._tasks = Tasks(broke)
@@ -122,7 +128,7 @@ class Execution:
             clock,
             inbox.put_event,
             self._log,
-            spot=settings.venue == "binance-spot",
+            spot=self._spot,
             neutral=settings.account.neutral_qty,
             is_own=is_own,
             is_of_run=lambda order_id: is_of_run(order_id, prefix),
@@ -141,7 +147,7 @@ class Execution:
             loaded.instrument,
             loaded.fees,
             changed=rebuild,
-            every_s=settings.execution.filters_s,
+            period_s=float(settings.execution.filters_s),
         )
         self.dead_man = self._protection(loaded, account)
         self.heartbeat = Heartbeat(
@@ -152,6 +158,8 @@ class Execution:
             symbol=settings.symbol,
             state=State.QUOTING,
         )
+        # Should this run die before it has taken the account over, the next one knows whose it was.
+        remember_account(folder, account.name, None if previous is None else previous.neutral)
         inbox.put_event(Obstructed(clock.now(), "private_stream", "not open yet"))
         inbox.put_event(Obstructed(clock.now(), "reconcile", "the account was not read yet"))
 
@@ -206,6 +214,8 @@ class Execution:
             self._stop(str(refusal), EXIT_REFUSED)
             return
         self._taken_over = True
+        neutral = self.reconciler.neutral if self._spot else None
+        remember_account(self._folder, self._account, neutral)
         self._tasks.start(self._reconcile(), "reconcile")
 
     async def _reconcile(self) -> None:

@@ -32,7 +32,9 @@ from bot.shell.statements import FillKey
 from bot.shell.takeover import Previous
 from bot.venues.binance.ids import is_own
 
-ACCOUNT: Final = "account"  # in a run's manifest: the account's label
+ACCOUNT: Final = (
+    "account"  # in a run's manifest: the account's name, which tells nothing of its key
+)
 NEUTRAL: Final = "neutral_qty"  # the balance that counted as no position, exact text
 
 REMEMBERED_NS: Final = 7 * 24 * 3_600 * NS_PER_S  # a venue repeats no execution after so long
@@ -89,17 +91,17 @@ class _Story:
 
 
 def previous_run(
-    runs: Path, loaded: Loaded, now: int, skipped: Skipped = lambda why: None
+    runs: Path, loaded: Loaded, account: str, now: int, skipped: Skipped = lambda why: None
 ) -> Previous | None:
     """Read what earlier runs in the folder `runs` knew at `now`, ns; None without any.
 
-    `skipped` is told, in a sentence, of each folder that cannot be used, or not wholly.
+    Only runs of the same `account` count, by the name in their manifests. `skipped` is told, in a sentence, of each folder that cannot be used, or not wholly.
     """
     stories: list[_Story] = []
     for path in reversed(_folders(runs, loaded.instrument)):
         if any(story.adopted for story in stories) and _is_old(path, now):
             break  # neither its position nor its executions are needed
-        story = _read(path, loaded, skipped)
+        story = _read(path, loaded, account, skipped)
         if story is not None and story.last_at:
             stories.append(story)
     if not stories:
@@ -107,7 +109,7 @@ def previous_run(
     return _add_up(sorted(stories, key=lambda story: story.started_at), now)
 
 
-def remember_account(run: Run, name: str | None, neutral: Decimal | None) -> None:
+def remember_account(run: Run, name: str, neutral: Decimal | None) -> None:
     """Write into a run's manifest what the next run has to know and no journal holds.
 
     `neutral` is None for a derivative. Raises JournalError when it cannot be written.
@@ -138,7 +140,7 @@ def _is_old(path: Path, now: int) -> bool:
         return False
 
 
-def _read(path: Path, loaded: Loaded, skipped: Skipped) -> _Story | None:
+def _read(path: Path, loaded: Loaded, account: str, skipped: Skipped) -> _Story | None:
     """One run, up to where its journal can be read; None where it says nothing about ours."""
     run = Run(path)
     records = _records(run.log, lambda why: skipped(f"{path.name}: {why}"))
@@ -155,9 +157,9 @@ def _read(path: Path, loaded: Loaded, skipped: Skipped) -> _Story | None:
     except JournalError as fault:
         skipped(f"{path.name}: {fault}")
         return None
-    account = manifest.get(ACCOUNT)
-    if account != loaded.settings.account.name:
-        skipped(f"{path.name}: it traded the account {account}, not {loaded.settings.account.name}")
+    traded = manifest.get(ACCOUNT)
+    if traded != account:
+        skipped(f"{path.name}: it traded the account {traded}, not {account}")
         return None
     story = _Story(path.name, header.started_at, header.instrument, _neutral(manifest))
     for record in records:

@@ -67,11 +67,11 @@ OnSample = Callable[["LiveRun", View], None]
 class LiveRun:
     """Everything that one live run consists of; `go` runs it, `result` tells what it was.
 
-    `account` is where its orders go, None for paper. `listener` is the socket of its pages,
-    None for a run without; `eyes` watch beside the run's own; `on_sample` is called every `sample_s`; `seed` is for the manifest; `limits`
-    replace the feed's, which otherwise follow from the configuration. Raises ConfigError for a
-    configuration that cannot run, PreflightRefused for one that may not, JournalError and
-    RunDbError for a folder that cannot be written.
+    `account` is where its orders go, None for paper. `listener` is the socket of its pages, None
+    for a run without; `eyes` watch beside the run's own; `on_sample` is called every `sample_s`;
+    `seed` is for the manifest; `limits` replace the feed's, which otherwise follow from the
+    configuration. Raises ConfigError for a configuration that cannot run, PreflightRefused for
+    one that may not, JournalError and RunDbError for a folder that cannot be written.
     """
 
     def __init__(
@@ -93,7 +93,9 @@ class LiveRun:
         self.loaded = loaded = loaded if account is None else with_amends(loaded)
         self.clock = Clock()
         self.log = structlog.get_logger()
-        previous = None if account is None else account.previous(runs)
+        previous = None
+        if account is not None:
+            previous = account.previous(runs, self.clock.now(), self._skipped)
         self.folder = new_run(loaded, runs, self.clock.now(), settings.mode, seed)
         self.metrics = Metrics(loaded.instrument)
         self.db = RunDb(
@@ -112,6 +114,7 @@ class LiveRun:
                 loaded,
                 account,
                 previous,
+                self.folder,
                 engine,
                 prefix,
                 self.inbox,
@@ -334,6 +337,9 @@ class LiveRun:
             if days:
                 for path in retire(self.folder.journal, self.clock.now() - days * DAY_NS):
                     self.log.info("segment_retired", path=str(path))
+
+    def _skipped(self, why: str) -> None:
+        self.log.warning("earlier_run_skipped", why=why)
 
     def _database_failed(self, failure: RunDbError) -> None:
         self.log.error("database_failed", error=str(failure))

@@ -51,7 +51,7 @@ class Runs:
     ) -> Run:
         """One run that starts at `at`, with events and placements of which each has its time."""
         instrument = other.pop("instrument", self.loaded.instrument)
-        account = other.pop("account", None)
+        account = other.pop("account", "desk-1")
         run = Run.create(self.root, run_name(at, instrument.venue, instrument.symbol))
         run.write_manifest({"version": "0"})
         remember_account(run, account, None if neutral is None else Decimal(neutral))
@@ -76,7 +76,7 @@ class Runs:
         return run
 
     def read(self, now: int = T + 2 * HOUR) -> Any:
-        return previous_run(self.root, self.loaded, now, self.told.append)
+        return previous_run(self.root, self.loaded, "desk-1", now, self.told.append)
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_another_symbol_or_venue_says_nothing(runs: Runs) -> None:
 def test_another_account_says_nothing_but_is_told(runs: Runs) -> None:
     run = runs.write(T, adopted(T, 5), account="desk-2")
     assert runs.read() is None
-    assert runs.told == [f"{run.path.name}: it traded the account desk-2, not None"]
+    assert runs.told == [f"{run.path.name}: it traded the account desk-2, not desk-1"]
 
 
 def test_a_journal_that_breaks_off_counts_up_to_there(runs: Runs) -> None:
