@@ -95,7 +95,8 @@ def previous_run(
 ) -> Previous | None:
     """Read what earlier runs in the folder `runs` knew at `now`, ns; None without any.
 
-    Only runs of the same `account` count, by the name in their manifests. `skipped` is told, in a sentence, of each folder that cannot be used, or not wholly.
+    Only runs of the same `account` count, by the name in their manifests. `skipped` is told, in
+    a sentence, of each folder that cannot be used, or not wholly.
     """
     stories: list[_Story] = []
     for path in reversed(_folders(runs, loaded.instrument)):

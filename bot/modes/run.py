@@ -88,6 +88,7 @@ class LiveRun:
         limits: FeedLimits | None = None,
     ) -> None:
         settings = loaded.settings
+        assert (account is None) is (settings.mode == "paper"), "orders go where the mode says"
         where, derived = source(loaded)
         runs = Path(settings.run.folder)
         self.loaded = loaded = loaded if account is None else with_amends(loaded)

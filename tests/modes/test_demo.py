@@ -189,7 +189,7 @@ def test_a_port_that_is_taken(command: list[str], tmp_path: Path) -> None:
 def test_an_exchange_that_does_not_start_says_why() -> None:
     with ExchangeProcess(["--symbol", "NOSUCH"]) as exchange:
         with pytest.raises(DemoError, match=r"did not start: .*NOSUCH"):
-            exchange.url()
+            exchange.served()
         pid = exchange.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -200,7 +200,7 @@ def test_run_from_outside(tmp_path: Path) -> None:
     config = Path(shutil.copy(DEMO, tmp_path / "bot.yaml"))
     with ExchangeProcess([]) as exchange, ExitStack() as stack:
         name = f"run {config}"
-        there, runs = exchange.url(), tmp_path / "runs"
+        there, runs = exchange.served().url, tmp_path / "runs"
         environment = {"MMBOT_FEED__BASE_URL": there, "MMBOT_RUN__LOG_LEVEL": "info"}
         environment["MMBOT_MODE"] = "paper"
         bot = Bot(runs, *name.split(), **environment)
