@@ -14,7 +14,7 @@ from bot.domain.instrument import Fees, Instrument
 from bot.domain.units import NS_PER_MS
 from bot.venues.binance.amounts import decimal_of, plain
 from bot.venues.binance.orders import SELF_TRADE
-from bot.venues.orderentry import Holdings, Permissions
+from bot.venues.orderentry import Holdings, NotTrading, Permissions
 
 
 class _Time(msgspec.Struct, rename="camel"):
@@ -115,8 +115,8 @@ class AccountAnswers:
     def read_filters(self, body: Any) -> Instrument:
         """The symbol as listed now.
 
-        Raises ValueError, in words for a user, where the symbol is not listed, does not trade,
-        or refuses post-only orders or our self-trade prevention.
+        Raises ValueError, in words for a user, where the symbol is not listed or refuses
+        post-only orders or our self-trade prevention; NotTrading where it does not trade.
         """
         name = self.instrument.symbol
         rows = [row for row in msgspec.convert(body, _Info).symbols if row.get("symbol") == name]
@@ -124,7 +124,7 @@ class AccountAnswers:
             raise ValueError(f"{self.instrument.venue} does not list {name}")
         symbol = msgspec.convert(rows[0], _Symbol)
         if symbol.status != "TRADING":
-            raise ValueError(f"{name} does not trade: its status is {symbol.status}")
+            raise NotTrading(f"{name} does not trade: its status is {symbol.status}")
         post_only = (
             "LIMIT_MAKER" in symbol.order_types if self._spot else "GTX" in symbol.time_in_force
         )

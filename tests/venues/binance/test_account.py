@@ -9,7 +9,7 @@ import pytest
 from bot.domain.instrument import Fees, Instrument
 from bot.venues.binance.account import AccountAnswers
 from bot.venues.binance.listing import exchange_info
-from bot.venues.orderentry import Holdings, Permissions
+from bot.venues.orderentry import Holdings, NotTrading, Permissions
 from tests.conftest import DATA, present
 
 SPOT = Instrument(
@@ -86,6 +86,13 @@ def test_a_symbol_that_cannot_be_quoted_is_refused_in_words(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         answers.read_filters(body)
+
+
+@pytest.mark.parametrize("status", ["HALT", "BREAK", "SETTLING"])
+def test_a_symbol_that_rests_is_told_apart(status: str) -> None:
+    for answers, instrument in ((spot, SPOT), (usdm, USDM)):
+        with pytest.raises(NotTrading, match=status):
+            answers.read_filters(listed(instrument, status=status))
 
 
 def test_a_step_of_nothing_is_refused() -> None:
