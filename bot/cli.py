@@ -311,6 +311,20 @@ def run(
 
 
 @app.command()
+def watchdog(
+    config: ConfigPath,
+    seconds: Seconds = None,
+    sets: Sets = [],  # noqa: B006 - typer copies it
+    as_json: AsJson = False,
+) -> None:
+    """Beside the bot, with the same CONFIG: cancels its orders when its heartbeat stops."""
+    from bot.modes.watchdog import watchdog as watch
+
+    settings = loaded(config, sets)
+    _end(*_logged(settings, partial(watch, settings, seconds, os.environ)), as_json)
+
+
+@app.command()
 def record(
     config: ConfigPath,
     to: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the captures")],
