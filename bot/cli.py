@@ -318,10 +318,24 @@ def watchdog(
     as_json: AsJson = False,
 ) -> None:
     """Beside the bot, with the same CONFIG: cancels its orders when its heartbeat stops."""
+    from bot.modes.preflight import EXIT_REFUSED, PreflightRefused
+    from bot.modes.settings import ConfigError
     from bot.modes.watchdog import watchdog as watch
+    from bot.ops.logs import set_up
+    from bot.shell.clock import Clock
 
+    # Without `until_stopped`, whose imports are the whole bot: it must start though that cannot.
     settings = loaded(config, sets)
-    _end(*_logged(settings, partial(watch, settings, seconds, os.environ)), as_json)
+    logs = set_up(settings.settings.run.log_level, now=Clock().now)
+    try:
+        code, result = watch(settings, seconds, os.environ)
+    except ConfigError as mistake:
+        refuse(str(mistake))
+    except PreflightRefused as refusal:
+        refuse(str(refusal), EXIT_REFUSED)
+    finally:
+        logs.close()
+    _end(code, result, as_json)
 
 
 @app.command()

@@ -14,19 +14,19 @@ import structlog
 import uvloop
 
 from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.modes.account import access_of, account_name
 from bot.modes.entry import worlds
 from bot.modes.preflight import PreflightRefused
 from bot.modes.secrets import credentials
 from bot.modes.settings import ConfigError, Loaded
 from bot.shell.clock import Clock
 from bot.shell.heartbeat import Heartbeat, Pulse, State, bot_path, watchdog_path
-from bot.shell.lease import Lease, LeaseError, LeaseTaken, state_folder, state_name
-from bot.shell.peer import Access, Credentials
+from bot.shell.lease import Lease, LeaseError, LeaseTaken, state_folder
+from bot.shell.peer import Credentials
 from bot.shell.signals import stop_signals
 from bot.shell.supervisor import Supervisor
 from bot.shell.watchdog import CALL_S, Watchdog
 from bot.shell.wire import CallFailed, Wire
-from bot.venues.binance.endpoints import account_hosts
 from bot.venues.binance.ids import is_own
 from bot.venues.binance.ordercodec import order_codec
 from bot.venues.orderentry import Call
@@ -46,7 +46,6 @@ class Watch:
 
     def __init__(self, loaded: Loaded, keys: Credentials, folder: Path, name: str) -> None:
         settings = loaded.settings
-        feed = settings.feed
         self.clock = Clock()
         self.started_at = self.clock.now()
         self.reason = ""
@@ -54,9 +53,8 @@ class Watch:
         # It places nothing: the prefix is only what a codec cannot be without.
         prefix = f"mm{self.clock.run_id()[:6]}"
         self._codec = order_codec(loaded.instrument, prefix)
-        hosts = account_hosts(settings.venue, feed.world, base=feed.base_url)
         self._wire = Wire(
-            Access(settings.venue, feed.world, hosts, keys, feed.base_url),
+            access_of(loaded, keys),
             self._codec,
             self.clock,
             timeout_ms=round(CALL_S * 1_000),
@@ -185,7 +183,7 @@ def watchdog(
         )
     keys = credentials(loaded, env)
     folder = state_folder(env)
-    name = state_name(settings.venue, settings.symbol, keys.api_key)
+    name = account_name(loaded, keys)
 
     async def main() -> tuple[int, dict[str, Any]]:
         watch = Watch(loaded, keys, folder, name)

@@ -17,15 +17,16 @@ from aiohttp import web
 from typer.testing import CliRunner
 
 from bot.cli import app
+from bot.modes.account import account_name
 from bot.modes.settings import load
 from bot.modes.watchdog import Watch
 from bot.shell.heartbeat import State, bot_path, pid_namespace, read_beat, watchdog_path
-from bot.shell.lease import state_name
 from bot.shell.peer import Credentials
 from tests.shell.wire import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, SECRET = "k" * 64, "s" * 64
+KEYS = Credentials(KEY, SECRET)
 OURS = [f"mm0a1b2c-{number}" for number in range(1, 6)]
 THEIRS = ["web_0123456789"]
 OPEN = {"binance-spot": "/api/v3/openOrders", "binance-usdm": "/fapi/v1/openOrders"}
@@ -124,7 +125,6 @@ class Bench:
     def __init__(self, venue: Venue, state: Path) -> None:
         self.venue = venue
         self.state = state
-        self.name = state_name(venue.venue, "BTCUSDT", KEY)
         self.config = ROOT / "config" / f"testnet-{venue.venue}.yaml"
         self.sets = [
             f"feed.base_url=http://127.0.0.1:{venue.port}",
@@ -137,6 +137,8 @@ class Bench:
             "MMBOT_API_KEY": KEY,
             "MMBOT_SECRET": SECRET,
         }
+        # The name that the bot itself uses.
+        self.name = account_name(load(self.config, env=self.env, sets=self.sets), KEYS)
 
     @property
     def arguments(self) -> list[str]:
@@ -221,7 +223,7 @@ async def refused(bench: Bench, first: int) -> None:
 async def test_it_speaks_usdm_too_and_ctrl_c_ends_it(tmp_path: Path) -> None:
     async with Venue("binance-usdm").serving() as served:
         bench = Bench(served, tmp_path)
-        watch = Watch(config(served, bench), Credentials(KEY, SECRET), tmp_path, bench.name)
+        watch = Watch(config(served, bench), KEYS, tmp_path, bench.name)
         task = asyncio.create_task(watch.go())
         async with bench.bot() as bot:
             await eventually(lambda: bench.sight() is State.WATCHING)
@@ -241,7 +243,7 @@ async def test_clocks_that_differ_are_put_right(
     monkeypatch.setattr("bot.shell.watchdog.PROBE_S", 0.1)
     async with Venue("binance-spot", ahead_ms=90_000).serving() as served:
         bench = Bench(served, tmp_path)
-        watch = Watch(config(served, bench), Credentials(KEY, SECRET), tmp_path, bench.name)
+        watch = Watch(config(served, bench), KEYS, tmp_path, bench.name)
         task = asyncio.create_task(watch.go())
         await eventually(lambda: bench.sight() is State.WATCHING)
         served.ahead_ms = -90_000  # and again when the venue complains
@@ -256,7 +258,7 @@ async def test_a_venue_that_is_down_is_asked_on(tmp_path: Path) -> None:
     async with Venue("binance-usdm").serving() as served:
         served.down = True
         bench = Bench(served, tmp_path)
-        watch = Watch(config(served, bench), Credentials(KEY, SECRET), tmp_path, bench.name)
+        watch = Watch(config(served, bench), KEYS, tmp_path, bench.name)
         task = asyncio.create_task(watch.go())
         await eventually(lambda: watch.result()["failed_calls"] >= 3)
         assert bench.sight() is State.BLIND
@@ -269,7 +271,7 @@ async def test_a_venue_that_is_down_is_asked_on(tmp_path: Path) -> None:
 async def test_it_ends_after_so_many_seconds(tmp_path: Path) -> None:
     async with Venue("binance-spot").serving() as served:
         bench = Bench(served, tmp_path)
-        watch = Watch(config(served, bench), Credentials(KEY, SECRET), tmp_path, bench.name)
+        watch = Watch(config(served, bench), KEYS, tmp_path, bench.name)
         assert await watch.go(0.3) == 0
         assert watch.result()["reason"] == "ran for 0.3 s"
         assert watch.result()["looks"] >= 1
@@ -280,7 +282,7 @@ async def test_what_breaks_ends_it_with_exit_1(
 ) -> None:
     async with Venue("binance-spot").serving() as served:
         bench = Bench(served, tmp_path)
-        watch = Watch(config(served, bench), Credentials(KEY, SECRET), tmp_path, bench.name)
+        watch = Watch(config(served, bench), KEYS, tmp_path, bench.name)
 
         def broken() -> None:
             raise ZeroDivisionError
