@@ -311,6 +311,34 @@ def run(
 
 
 @app.command()
+def watchdog(
+    config: ConfigPath,
+    seconds: Seconds = None,
+    sets: Sets = [],  # noqa: B006 - typer copies it
+    as_json: AsJson = False,
+) -> None:
+    """Beside the bot, with the same CONFIG: cancels its orders when its heartbeat stops."""
+    from bot.modes.preflight import EXIT_REFUSED, PreflightRefused
+    from bot.modes.settings import ConfigError
+    from bot.modes.watchdog import watchdog as watch
+    from bot.ops.logs import set_up
+    from bot.shell.clock import Clock
+
+    # Without `until_stopped`, whose imports are the whole bot: it must start though that cannot.
+    settings = loaded(config, sets)
+    logs = set_up(settings.settings.run.log_level, now=Clock().now)
+    try:
+        code, result = watch(settings, seconds, os.environ)
+    except ConfigError as mistake:
+        refuse(str(mistake))
+    except PreflightRefused as refusal:
+        refuse(str(refusal), EXIT_REFUSED)
+    finally:
+        logs.close()
+    _end(code, result, as_json)
+
+
+@app.command()
 def record(
     config: ConfigPath,
     to: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the captures")],

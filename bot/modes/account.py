@@ -27,6 +27,12 @@ def access_of(loaded: Loaded, keys: Credentials) -> Access:
     return Access(venue, world, account_hosts(venue, world, base=base), keys, base)
 
 
+def account_name(loaded: Loaded, keys: Credentials) -> str:
+    """The name of an account's files; a simulated exchange has accounts of its own."""
+    settings = loaded.settings
+    return state_name(settings.venue, settings.symbol, keys.api_key + settings.feed.base_url)
+
+
 class Account:
     """An account that this process holds until `release`, a context manager.
 
@@ -37,11 +43,9 @@ class Account:
     __slots__ = ("_lease", "_loaded", "access", "heartbeat", "name", "watchdog")
 
     def __init__(self, loaded: Loaded, keys: Credentials, env: Mapping[str, str]) -> None:
-        settings = loaded.settings
         self._loaded = loaded
         self.access = access_of(loaded, keys)
-        # A simulated exchange has accounts of its own, whatever their keys.
-        self.name = state_name(settings.venue, settings.symbol, keys.api_key + self.access.base)
+        self.name = account_name(loaded, keys)
         folder = state_folder(env)
         self.heartbeat: Path = bot_path(folder, self.name)
         self.watchdog: Path = watchdog_path(folder, self.name)

@@ -198,8 +198,8 @@ def test_the_process_environment_is_left_alone(monkeypatch):
     assert load(USDM, env=os.environ).params.quote.eta == 7.0
 
 
-def test_keys_in_the_environment_are_no_settings():
-    env = {"MMBOT_API_KEY": "[not: yaml", "MMBOT_SECRET": "{"}
+def test_keys_and_the_state_folder_in_the_environment_are_no_settings():
+    env = {"MMBOT_API_KEY": "[not: yaml", "MMBOT_SECRET": "{", "MMBOT_STATE": "[x"}
     assert load(USDM, env=env).digest == load(USDM, env={}).digest
 
 

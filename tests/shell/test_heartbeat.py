@@ -108,7 +108,7 @@ def test_a_busy_loop_is_written_ten_times_a_second(
 def test_another_state_is_written_at_once_but_is_no_progress(path: Path, clock: Told) -> None:
     heart, pulse = heartbeat(path, clock), Pulse(path)
     pulse.look(0)
-    heart.beat(0, State.STOPPED)
+    heart.stop()
     pulse.look(1)
     assert pulse.beat is not None
     assert pulse.beat.state is State.STOPPED
