@@ -7,6 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from bot.domain.account import SelfTrade
 from bot.domain.units import Side
 from bot.sim import exchange as module
 from bot.sim.exchange import (
@@ -15,6 +16,7 @@ from bot.sim.exchange import (
     Exchange,
     Executed,
     LevelSet,
+    Moved,
     Opened,
     Placed,
     Printed,
@@ -341,3 +343,87 @@ class AgainstNaive(RuleBasedStateMachine):
 
 TestAgainstNaive = AgainstNaive.TestCase
 TestAgainstNaive.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+# --- Orders of one owner ------------------------------------------------------------------
+
+
+def with_own_ask() -> tuple[Exchange, int]:
+    """`quoted`, and one of ours between the two others at 101."""
+    exchange = Exchange()
+    exchange.place(0, FLOW, SELL, 101, 3)
+    own = exchange.place(0, US, SELL, 101, 2, client_id="own").order_id
+    exchange.place(0, FLOW, SELL, 101, 4)
+    exchange.drain()
+    return exchange, own
+
+
+@pytest.mark.parametrize(
+    ("self_trade", "traded", "expired", "rests", "left"),
+    [
+        (SelfTrade.NONE, [3, 2, 4], [], 1, 0),
+        (SelfTrade.EXPIRE_TAKER, [3], [7], 0, 6),
+        (SelfTrade.EXPIRE_MAKER, [3, 4], [2], 3, 0),
+        (SelfTrade.EXPIRE_BOTH, [3], [2, 7], 0, 4),
+    ],
+)
+def test_self_trade_prevention(
+    self_trade: SelfTrade, traded: list[int], expired: list[int], rests: int, left: int
+) -> None:
+    exchange, own = with_own_ask()
+    placed = exchange.place(1, US, BUY, 101, 10, client_id="taker", self_trade=self_trade)
+    events = exchange.drain()
+    assert [print_.lots for print_ in of(Printed, events)] == traded
+    gone = of(Cancelled, events)
+    assert [event.left for event in gone] == expired
+    assert all(event.expired and event.prevented for event in gone)
+    assert (placed.filled, placed.rests) == (sum(traded), rests)
+    assert exchange.lots(SELL, 101) == left
+    assert (exchange.order(own) is None) == (self_trade is not SelfTrade.EXPIRE_TAKER)
+    assert exchange.net_taken == sum(traded)
+    check_levels(exchange, events)
+
+
+def test_strangers_trade_whatever_is_asked_for() -> None:
+    exchange, _ = with_own_ask()
+    placed = exchange.place(1, US + 1, BUY, 101, 9, self_trade=SelfTrade.EXPIRE_BOTH)
+    assert placed.filled == 9
+
+
+def check_levels(exchange: Exchange, events: list[Any]) -> None:
+    """What levels were said to hold last is what they hold."""
+    said = {(event.side, event.tick): event.lots for event in of(LevelSet, events)}
+    assert all(exchange.lots(side, tick) == lots for (side, tick), lots in said.items())
+
+
+def test_a_moved_order_keeps_its_id_and_loses_its_place() -> None:
+    exchange, own = with_own_ask()
+    assert exchange.move(1, own, 101, 5) == Placed(own, 0, 5)
+    assert [seen.left for seen in exchange.queue(SELL, 101)] == [3, 4, 5]
+    assert exchange.move(2, own, 102, 1) == Placed(own, 0, 1)
+    events = exchange.drain()
+    assert [(event.tick, event.left) for event in of(Moved, events)] == [(101, 5), (102, 1)]
+    assert exchange.levels(SELL) == [(101, 7), (102, 1)]
+    check_levels(exchange, events)
+    assert exchange.move(3, 999, 101, 5) is None
+
+
+def test_a_moved_order_trades_where_it_crosses() -> None:
+    exchange, own = with_own_ask()
+    exchange.place(0, FLOW, BUY, 99, 4)
+    assert exchange.move(1, own, 99, 6) == Placed(own, 4, 2)
+    assert exchange.order(own).cumulative == 4
+    assert exchange.levels(SELL) == [(99, 2), (101, 7)]
+    check_levels(exchange, exchange.drain())
+
+
+def test_a_listener_hears_at_once_and_alone() -> None:
+    exchange = quoted()
+    heard: list[Any] = []
+    exchange.listen(US, heard.append)
+    exchange.place(1, US, BUY, 101, 4, client_id="a")
+    assert [type(event) for event in heard] == [Opened, Executed, Executed]
+    exchange.place(1, US + 1, BUY, 99, 4, client_id="b")
+    mine, others = heard, of(Opened, exchange.drain())
+    assert [event.owner for event in mine] == [US] * 3
+    assert [event.owner for event in others] == [US + 1]
