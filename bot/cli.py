@@ -390,6 +390,8 @@ def serve(
     ] = 1.0,
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
     api_key: Annotated[str | None, typer.Option(hidden=True)] = None,
+    maker_bp: Annotated[float | None, typer.Option(hidden=True, callback=finite)] = None,
+    taker_bp: Annotated[float | None, typer.Option(hidden=True, callback=finite)] = None,
     secret: Annotated[str | None, typer.Option(hidden=True)] = None,
     misbehaviour: Annotated[bool, typer.Option("--misbehaviour", hidden=True)] = False,
     as_json: AsJson = False,
@@ -424,6 +426,7 @@ def serve(
             server: Any = new_playback(settings.instrument, clock, capture, **where)
         else:
             where |= {"scenario": scenario, "seed": seed, "switchable": misbehaviour}
+            where["fees"] = settings.fees
             server = new_server(
                 settings.instrument, clock, key=keys["api_key"], secret=keys["secret"], **where
             )

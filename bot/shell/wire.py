@@ -14,6 +14,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from bot.domain.events import UNSENT
+from bot.shell.ccxtload import library
 from bot.shell.clock import Clock
 from bot.shell.peer import PRODUCTS, Access, check_host, new_peer
 from bot.venues.orderentry import Call, OrderCodec, Refusal, Verdict
@@ -78,9 +80,8 @@ class Wire:
         used: Callable[[int], None] = lambda weight: None,
         sent: Callable[[str, int], None] = lambda method, at: None,
     ) -> None:
-        import ccxt
-
-        self._errors: tuple[type[Exception], ...] = (ccxt.BaseError, aiohttp.ClientError)
+        failed = library(PRODUCTS[access.venue][0]).error
+        self._errors: tuple[type[Exception], ...] = (failed, aiohttp.ClientError)
         self._access = access
         self._codec = codec
         self._clock = clock
@@ -115,7 +116,7 @@ class Wire:
             async with asyncio.timeout(2 * self._timeout_s):  # ccxt's own is below it
                 return await getattr(self._peer, call.method)(dict(call.params))
         except _Shut:
-            raise NotSent(Refusal(Verdict.REJECTED, "gate_shut")) from None
+            raise NotSent(Refusal(Verdict.REJECTED, UNSENT)) from None
         except TimeoutError as error:
             raise self._failure(call, talk, "timeout") from error
         except self._errors as error:
