@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from bot.core.reconcile import OVERDUE_NS
 from bot.domain.events import Cleared, Filled, FillRecovered, Obstructed, PositionAdopted
 from bot.domain.units import NS_PER_S, Side
+from bot.shell.reconcile import Periods
 from bot.shell.takeover import AnotherInstance
 from bot.venues.orderentry import Holdings, Status
 from tests.shell.account import LOST, T0, World, previous
@@ -103,6 +104,14 @@ async def test_nothing_is_said_while_everything_is_equal() -> None:
     assert not world.bot.doubted
     assert world.venue.asked.count("open") == 12
     assert world.venue.asked.count("holdings") in (4, 5)
+
+
+async def test_the_times_between_two_looks_can_be_chosen() -> None:
+    world = started()
+    world.reconciler._periods = Periods(orders=20 * NS_PER_S, position=3 * NS_PER_S)
+    await world.run(59)
+    assert world.venue.asked.count("open") == 3
+    assert world.venue.asked.count("holdings") >= 17
 
 
 async def test_a_missing_order_is_asked_about() -> None:
