@@ -33,7 +33,7 @@ from bot.shell.inbox import Inbox
 from bot.shell.livevenue import LiveVenue
 from bot.shell.outbox import Outbox, Tasks
 from bot.shell.privatestream import PrivateStream
-from bot.shell.reconcile import Reconciler
+from bot.shell.reconcile import Periods, Reconciler
 from bot.shell.statements import ReadFailed, Statements
 from bot.shell.takeover import AnotherInstance, Previous
 from bot.shell.venuetime import VenueTime
@@ -133,6 +133,11 @@ class Execution:
             neutral=settings.account.neutral_qty,
             is_own=is_own,
             is_of_run=lambda order_id: is_of_run(order_id, prefix),
+            periods=Periods(
+                answers=settings.execution.in_flight_ms * NS_PER_MS,
+                orders=settings.execution.open_orders_ms * NS_PER_MS,
+                position=settings.execution.position_ms * NS_PER_MS,
+            ),
         )
         self.stream = PrivateStream(
             self.wire, self.gateway.heard, self._opened, inbox, clock, self._tasks, guard

@@ -15,6 +15,7 @@ import aiohttp
 import msgspec
 
 from bot.domain.events import UNSENT
+from bot.domain.units import NS_PER_MS
 from bot.shell.ccxtload import library
 from bot.shell.clock import Clock
 from bot.shell.peer import PRODUCTS, Access, check_host, new_peer
@@ -98,8 +99,10 @@ class Wire:
                 "handle_message": self._spoken,
                 "on_connected": self._connected,
                 "client": self._client,
+                "nonce": self._signing_time,
             },
         )
+        self._ahead_ms = 0  # our clock less the venue's
         self._session: aiohttp.ClientSession | None = None
 
     # --- calls ----------------------------------------------------------------------------
@@ -138,8 +141,15 @@ class Wire:
         return CallFailed(self._codec.refusal(talk.status, code, text, call.priority, wait_s))
 
     def set_offset(self, ms: int) -> None:
-        """Sign with times this many ms before our clock's (ccxt's `timeDifference`)."""
-        self._peer.options["timeDifference"] = ms
+        """Sign with times this many ms before our clock's."""
+        self._ahead_ms = ms
+
+    def _signing_time(self, base: Callable[[], float]) -> int:
+        """ccxt's `nonce`, by the clock that the offset was measured against.
+
+        ccxt reads the machine's, which steps when somebody sets it.
+        """
+        return self._clock.now() // NS_PER_MS - self._ahead_ms
 
     def _open(self) -> None:
         if self._session is not None:
