@@ -38,10 +38,11 @@ RUN groupadd --gid 10001 mmbot \
     && useradd --uid 10001 --gid mmbot --no-create-home --home-dir /var/lib/mmbot \
         --shell /usr/sbin/nologin mmbot \
     && install --directory --owner mmbot --group mmbot --mode 0750 \
-        /var/lib/mmbot /var/lib/mmbot/runs
+        /var/lib/mmbot /var/lib/mmbot/runs /var/lib/mmbot/state
 COPY --from=builder /opt/mmbot /opt/mmbot
 ENV PATH=/opt/mmbot/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    MMBOT_STATE=/var/lib/mmbot/state \
     NUMBA_CPU_NAME=generic \
     NUMBA_CACHE_DIR=/opt/mmbot/kernels \
     NUMBA_CACHE_LOCATOR_CLASSES=bot.modes.prepared.Prepared
@@ -53,6 +54,8 @@ WORKDIR /var/lib/mmbot
 RUN ["python", "-m", "bot.modes.warmup", "--cached"]
 
 VOLUME /var/lib/mmbot/runs
+# Leases and heartbeats: shared with the watchdog, which is a container of its own.
+VOLUME /var/lib/mmbot/state
 EXPOSE 8787
 
 # The bot is PID 1 and answers SIGTERM itself: it cancels, confirms and exits 0.

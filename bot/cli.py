@@ -78,10 +78,11 @@ def reread(path: Path, sets: Sequence[str]) -> "Loaded":
 def until_stopped(work: Callable[[], Result]) -> Result:
     """The result of `work`, which runs until SIGTERM: exit 0, also before it has begun.
 
-    A user's mistake becomes one sentence and exit 2.
+    A user's mistake becomes one sentence and exit 2, a refused start one and exit 3.
     """
     from bot.journal.capture import JournalError
     from bot.modes.demo import DemoError
+    from bot.modes.preflight import EXIT_REFUSED, PreflightRefused
     from bot.modes.serve import ServeError
     from bot.modes.settings import ConfigError
     from bot.ops.rundb import RunDbError
@@ -92,6 +93,8 @@ def until_stopped(work: Callable[[], Result]) -> Result:
         return work()
     except (ConfigError, DemoError, JournalError, RunDbError, ServeError, WebError) as mistake:
         refuse(str(mistake))
+    except PreflightRefused as refusal:
+        refuse(str(refusal), EXIT_REFUSED)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -308,6 +311,34 @@ def run(
 
 
 @app.command()
+def watchdog(
+    config: ConfigPath,
+    seconds: Seconds = None,
+    sets: Sets = [],  # noqa: B006 - typer copies it
+    as_json: AsJson = False,
+) -> None:
+    """Beside the bot, with the same CONFIG: cancels its orders when its heartbeat stops."""
+    from bot.modes.preflight import EXIT_REFUSED, PreflightRefused
+    from bot.modes.settings import ConfigError
+    from bot.modes.watchdog import watchdog as watch
+    from bot.ops.logs import set_up
+    from bot.shell.clock import Clock
+
+    # Without `until_stopped`, whose imports are the whole bot: it must start though that cannot.
+    settings = loaded(config, sets)
+    logs = set_up(settings.settings.run.log_level, now=Clock().now)
+    try:
+        code, result = watch(settings, seconds, os.environ)
+    except ConfigError as mistake:
+        refuse(str(mistake))
+    except PreflightRefused as refusal:
+        refuse(str(refusal), EXIT_REFUSED)
+    finally:
+        logs.close()
+    _end(code, result, as_json)
+
+
+@app.command()
 def record(
     config: ConfigPath,
     to: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the captures")],
@@ -360,6 +391,7 @@ def serve(
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
     api_key: Annotated[str | None, typer.Option(hidden=True)] = None,
     secret: Annotated[str | None, typer.Option(hidden=True)] = None,
+    misbehaviour: Annotated[bool, typer.Option("--misbehaviour", hidden=True)] = False,
     as_json: AsJson = False,
 ) -> None:
     """The simulated exchange alone, speaking the venue's wire protocol on loopback."""
@@ -369,6 +401,8 @@ def serve(
     from bot.shell.clock import Clock
 
     settings = loaded(None, list(_as_sets(venue, symbol, None, None)))
+    if misbehaviour and capture:
+        refuse("--misbehaviour is of the simulated exchange: leave out --capture")
 
     try:
         address = loopback_address(host)
@@ -389,7 +423,7 @@ def serve(
         if capture:
             server: Any = new_playback(settings.instrument, clock, capture, **where)
         else:
-            where |= {"scenario": scenario, "seed": seed}
+            where |= {"scenario": scenario, "seed": seed, "switchable": misbehaviour}
             server = new_server(
                 settings.instrument, clock, key=keys["api_key"], secret=keys["secret"], **where
             )

@@ -81,7 +81,7 @@ def soak(seconds: float, speed: float, folder: str) -> dict[str, Any]:
     readings = Soak()
     with pages_socket(loaded) as listener, ExchangeProcess(["--speed", str(speed)]) as exchange:
         warm()
-        there = on_exchange(loaded, exchange.url())
+        there = on_exchange(loaded, exchange.served().url)
 
         async def trade() -> tuple[int, dict[str, Any]]:
             live = LiveRun(there, listener=listener, on_sample=readings.sample)

@@ -21,7 +21,10 @@ CALM_RATIO: Final = 0.5  # MODEL 8.4: depth over baseline
 CALM_SIGMA_X: Final = 3.0  # MODEL 8.4: sigma_fast over sigma_slow
 SECOND_TRIP_NS: Final = 1_800 * NS_PER_S  # MODEL 8.4: a second one within 30 min halts
 REARMS_PER_DAY_MAX: Final = 6  # by themselves; one more halts
-DATA_REARMS_PER_DAY_MAX: Final = 48  # where nothing but the feed had gone wrong
+DATA_REARMS_PER_DAY_MAX: Final = 48  # where nothing but a connection had gone wrong
+REJECT_PAUSE_S: Final = 60.0
+REJECT_PAUSE_S_MAX: Final = 3_600.0
+POST_ONLY_PAUSE_S: Final = 5.0
 
 
 class Permission(msgspec.Struct, frozen=True):
@@ -69,7 +72,7 @@ class Rule(NamedTuple):
     It lets go once the trigger is quiet and the `gate`, if any, is open for `hold_s` at a
     stretch, not before `pause_s` after the trip; a pause doubles up to `pause_s_max`. More
     than `trips_per_day_max` trips halt. `staged` is the re-entry of MODEL 8.4. `of_data`: it
-    speaks of the feed and not of the market or of us.
+    speaks of connections and not of the market or of us.
     """
 
     trigger: Callable[[Facts, int], Verdict | None]
@@ -100,6 +103,10 @@ def rules(risk: RiskParams) -> tuple[Rule, ...]:
         Rule(triggers.book_untrusted, hold_s=2.0, of_data=True),
         Rule(triggers.stale, hold_s=3.0, of_data=True),
         Rule(triggers.gamma_withdraw, hold_s=10.0),
+        Rule(triggers.execution, hold_s=1.0, of_data=True),
+        Rule(triggers.unknown_order, hold_s=1.0),
+        Rule(triggers.reject_storm, pause_s=REJECT_PAUSE_S, pause_s_max=REJECT_PAUSE_S_MAX),
+        Rule(triggers.post_only_row, pause_s=POST_ONLY_PAUSE_S),
         Rule(triggers.latched),
     )
 
@@ -187,6 +194,14 @@ class Breakers:
         """Learn an own fill, positive for a buy. The position itself comes with the inputs."""
         self._facts.fills_1s.learn(now, signed_lots)
         self._facts.fills_5s.learn(now, signed_lots)
+
+    def refused(self, now: int, *, post_only: bool) -> None:
+        """Learn that the venue refused a placement or an amend, and whether it would have taken."""
+        self._facts.refusals.learn(now, post_only)
+
+    def accepted(self) -> None:
+        """Learn that the venue accepted a placement or an amend."""
+        self._facts.refusals.accepted()
 
     def latch(self, verdict: Verdict) -> None:
         """Stop for a cause found elsewhere: an operator's kill, a halt of an earlier run.

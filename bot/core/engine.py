@@ -12,7 +12,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from bot.core.breakers import Breakers, Permission
-from bot.core.diff import diff
+from bot.core.diff import amendment, diff, pair
+from bot.core.fillkeys import FillKeys
 from bot.core.gate import Gate
 from bot.core.ladder import Target, ladder, ladder_rules
 from bot.core.ledger import Ledger, Markouts
@@ -20,22 +21,38 @@ from bot.core.orders import Order, OrderState, OrderTable
 from bot.core.quoting import (
     Terms,
     avellaneda_stoikov_terms,
-    calibrate_g,
     glft_terms,
     rolling_horizon,
     withdraw_distance,
 )
 from bot.core.signals.liquidity import Liquidity
 from bot.core.signals.volatility import Volatility
-from bot.core.triggers import Inputs, Severity, Verdict
-from bot.core.valve import Valve, log_multiplier, z_vol
+from bot.core.triggers import (
+    Inputs,
+    Severity,
+    Verdict,
+    fill_beyond_limit,
+    position_mismatch,
+)
+from bot.core.valve import Valve, frozen_g, log_multiplier, z_vol
 from bot.domain.decisions import Cancel, Decision, Place, Resync, Trip
 from bot.domain.events import (
+    AccountEvent,
+    Amended,
+    AmendRejected,
+    Cleared,
     Event,
     Filled,
+    FillRecovered,
+    Funded,
     LimitsTightened,
+    Obstructed,
+    OrderExpired,
     OrderOpened,
+    OrderRejected,
     OutcomeLost,
+    OwnEvent,
+    PositionAdopted,
     QuotingStopped,
     Rearmed,
 )
@@ -48,6 +65,7 @@ from bot.market.book import NAMES, Book, Head
 from bot.market.kernels import CROSSED, LOST, ONE_SIDED, TRUST, TRUSTED, UNSYNCED
 
 ANYWHERE: Final = 1e18  # ticks: wide enough never to be left
+POST_ONLY: Final = "post_only"  # how reasons begin of orders that would have taken
 
 
 class Engine:
@@ -60,6 +78,7 @@ class Engine:
     def __init__(self, instrument: Instrument, fees: Fees, params: Params, prefix: str) -> None:
         self.book = Book(params.quote.fair_weight)
         self.orders = OrderTable()
+        self.fill_keys = FillKeys()
         self.ledger = Ledger(instrument, fees)
         self.markouts = Markouts()
         self.volatility = Volatility(params.volatility, params.quote.sigma_bp_per_sqrt_s)
@@ -77,7 +96,7 @@ class Engine:
         self._lot = float(instrument.lot)
         self._maker_rate = float(fees.maker)
         self._rules = ladder_rules(instrument, params.ladder, params.quote.unit_lots)
-        self._g0 = self._base_g()
+        self._g0 = frozen_g(params.quote)
         self._timer_ns = params.engine.timer_ms * NS_PER_MS
         self._now = 0
         self._decided_at: int | None = None
@@ -85,26 +104,12 @@ class Engine:
         self._trusted_touch = 0  # best bid + best ask, ticks
         self._wrong_since: int | None = None  # a synced book that must not be quoted from
         self._resync_asked = False
+        self._obstacles: dict[str, str] = {}  # name to detail, oldest first
         self._stopped = False
         self._sweep = False  # stopped, and an order may rest that nobody answers for
         self._narrowed = False  # limits were tightened: resting orders may break them
         self._reservation = 0.0
         self._half_spread = 0.0
-
-    def _base_g(self) -> float:
-        """gamma / k of the frozen base: given, or calibrated to q_soft (MODEL 2.3), in bp."""
-        quote = self._params.quote
-        if quote.g0 is not None:
-            return quote.g0
-        return calibrate_g(
-            quote.A_per_s,
-            quote.k_per_bp,
-            quote.sigma_bp_per_sqrt_s,
-            quote.q_soft_units,
-            quote.eta,
-            g_min=quote.g0_min,
-            g_max=quote.g0_max,
-        )
 
     # --- learning -----------------------------------------------------------------------
 
@@ -119,23 +124,81 @@ class Engine:
         """Learn one own event. Raises what `OrderTable.apply` raises: our broken invariant."""
         self._now = max(self._now, event.at)
         self.urgent = True
-        if isinstance(event, Rearmed):
-            self.breakers.operator_rearm(self._now, event.reason)
-            return
-        if isinstance(event, QuotingStopped):
-            self._stopped = self._sweep = True
-            return
-        if isinstance(event, LimitsTightened):
-            self._tighten(event.risk)
+        match event:
+            case Rearmed():
+                self.breakers.operator_rearm(self._now, event.reason)
+            case QuotingStopped():
+                self._stopped = self._sweep = True
+            case LimitsTightened():
+                self._tighten(event.risk)
+            case FillRecovered() | PositionAdopted() | Funded() | Obstructed() | Cleared():
+                self._account(event)
+            case _:
+                self._own(event)
+
+    def _own(self, event: OwnEvent) -> None:
+        if not self.orders.knows(event.order_id) and self._issued(event.order_id):
+            # The table has forgotten the order: only a fill can still be news.
+            if isinstance(event, Filled):
+                self._recovered(event)
             return
         order, new_lots = self.orders.apply(event)
-        if isinstance(event, OutcomeLost):
-            self._sweep = self._stopped
-        if isinstance(event, OrderOpened) and order.opened_at == 0:
-            order.opened_at = event.at
-            order.ahead = self.book.quantity(order.side, order.tick)
-        elif isinstance(event, Filled) and new_lots > 0:
-            self._filled(event, order, new_lots)
+        match event:
+            case Filled() if new_lots > 0:
+                self.fill_keys.add(event.order_id, event.trade_id, event.side, event.at)
+                self._filled(event, new_lots)
+                self._latch(fill_beyond_limit(event.side, order.limit_tick, event.tick))
+            case OrderOpened():
+                self.breakers.accepted()
+                if order.opened_at == 0:
+                    order.opened_at = event.at
+                    order.ahead = self.book.quantity(order.side, order.tick)
+            case Amended():
+                self.breakers.accepted()
+                if self._params.engine.amend == "requeue":
+                    order.ahead = self.book.quantity(order.side, order.tick)
+            case OrderRejected() | AmendRejected():
+                self.breakers.refused(self._now, post_only=event.reason.startswith(POST_ONLY))
+            case OrderExpired() if event.reason.startswith(POST_ONLY):
+                self.breakers.refused(self._now, post_only=True)
+            case OutcomeLost():
+                self._sweep = self._stopped
+            case _:
+                pass
+
+    def _account(self, event: AccountEvent) -> None:
+        match event:
+            case FillRecovered():
+                self._recovered(event)
+            case PositionAdopted():
+                self._adopt(event)
+            case Funded():
+                self.ledger.funding(event.amount)
+            case Obstructed():
+                self._obstacles[event.what] = event.detail
+            case Cleared():
+                self._obstacles.pop(event.what, None)
+
+    def _issued(self, order_id: str) -> bool:
+        """The id is one that this engine has given away."""
+        prefix, _, number = order_id.rpartition("-")
+        mine = prefix == self._prefix and number.isascii() and number.isdigit()
+        return mine and 0 < int(number) <= self._sequence
+
+    def _recovered(self, event: Filled | FillRecovered) -> None:
+        """Book a fill without an order, unless it is known or its order is."""
+        if self.orders.knows(event.order_id):
+            told = {name: getattr(event, name) for name in FillRecovered.__struct_fields__}
+            self._own(Filled(**told))
+        elif not self.fill_keys.seen(event.order_id, event.trade_id, event.side, event.at):
+            self._filled(event, event.lots)
+
+    def _adopt(self, event: PositionAdopted) -> None:
+        if event.reason == "reconcile":
+            believed, limit = self.ledger.position_lots, self._params.risk.max_position_lots
+            self._latch(position_mismatch(believed, event.lots, limit))
+        self.ledger.adopt(event.lots, self._instrument.tick * event.tick2 / 2)
+        self.orders.settle_owed()
 
     def _tighten(self, risk: RiskParams) -> None:
         self._narrowed = True
@@ -147,18 +210,28 @@ class Engine:
         """Best bid + best ask in ticks, as last trusted: a broken book moves no money."""
         return h.bid + h.ask if h.distrust == TRUSTED else self._trusted_touch
 
-    def _filled(self, event: Filled, order: Order, lots: int) -> None:
-        touch = self._touch(self.book.read())
+    def _filled(self, event: Filled | FillRecovered, lots: int) -> None:
+        # Before the first trusted touch the fill's own price stands in.
+        touch = self._touch(self.book.read()) or 2 * event.tick
         mid = 0.5 * touch * self._tick
         exact_mid = touch * self._instrument.tick / 2
         self.markouts.learn(self._now, mid)
-        self.ledger.fill(event.side, event.tick, lots, event.maker, exact_mid, self._now)
+        self.ledger.fill(
+            event.side,
+            event.tick,
+            lots,
+            event.maker,
+            exact_mid,
+            self._now,
+            fee=event.fee,
+            fee_currency=event.fee_currency,
+        )
         self.markouts.fill(self._now, event.side, event.tick * self._tick, lots * self._lot, mid)
         self.breakers.filled(self._now, event.side * lots)
-        # A fill worse than our limit: the venue or our table is wrong.
-        if event.side * (event.tick - order.tick) > 0:
-            evidence = {"limit_tick": float(order.tick), "fill_tick": float(event.tick)}
-            self.breakers.latch(Verdict(Severity.HALTED, "fill_beyond_limit", evidence))
+
+    def _latch(self, verdict: Verdict | None) -> None:
+        if verdict is not None:
+            self.breakers.latch(verdict)
 
     # --- deciding -----------------------------------------------------------------------
 
@@ -200,8 +273,7 @@ class Engine:
         for side in (Side.BUY, Side.SELL):
             for order in self.orders.working(side):
                 if order.state is OrderState.UNKNOWN:
-                    self.orders.cancel_sent(order.order_id, now)
-                    decisions.append(Cancel(order.order_id))
+                    self._cancel(now, order, decisions)
 
     def _sense(self, now: int, h: Head) -> None:
         """Feed the signals one reading of a trusted book."""
@@ -232,6 +304,7 @@ class Engine:
 
     def _inputs(self, now: int, h: Head, trusted: bool) -> Inputs:
         mid = 0.5 * self._touch(h)
+        unknown_at = self.orders.oldest_unknown_at()
         return Inputs(
             trusted,
             NAMES[h.distrust],
@@ -244,6 +317,8 @@ class Engine:
             self.valve.multiplier,
             (h.ask - h.bid) / mid / BPS if trusted else 0.0,
             self.volatility.fast / self.volatility.slow,
+            tuple(self._obstacles),
+            0 if unknown_at is None else now - unknown_at,
         )
 
     def _ask_resync(self, now: int, h: Head, decisions: list[Decision]) -> None:
@@ -310,7 +385,8 @@ class Engine:
         return targets
 
     def _move_orders(self, now: int, h: Head, decisions: list[Decision]) -> None:
-        """Cancel first, then place what the gate lets through."""
+        """Cancel first, then amend and place what the gate lets through."""
+        moves: list[tuple[Order, Target]] = []
         missing: list[Target] = []
         for side in (Side.BUY, Side.SELL):
             working = self.orders.working(side)
@@ -321,27 +397,62 @@ class Engine:
                 order.ahead = min(order.ahead, shown)
                 displayed.append(shown)
             surplus, absent = diff(wanted, working, displayed, self._params.diff)
+            pairs, surplus, absent = pair(surplus, absent, self._params.engine.amend)
+            moves += pairs
             missing += absent
             for order in surplus:
-                self.orders.cancel_sent(order.order_id, now)
-                decisions.append(Cancel(order.order_id))
+                self._cancel(now, order, decisions)
+        for order, target in moves:
+            if not self._amend(now, h, order, target, decisions):
+                self._cancel(now, order, decisions)
+                missing.append(target)
         for target in missing:
-            order_id = f"{self._prefix}-{self._sequence + 1}"
-            place = Place(order_id, target.side, target.tick, target.lots, target.level)
-            refusal = self.gate.check(
-                place,
-                self.orders,
-                self.ledger.position_lots,
-                fair=h.fair,
-                best_bid=h.bid,
-                best_ask=h.ask,
-            )
-            if refusal is None:
-                self._sequence += 1
-                self.orders.placed(place, now)
-                decisions.append(place)
+            self._place(now, h, target, decisions)
+
+    def _cancel(self, now: int, order: Order, decisions: list[Decision]) -> None:
+        self.orders.cancel_sent(order.order_id, now)
+        decisions.append(Cancel(order.order_id))
+
+    def _amend(
+        self, now: int, h: Head, order: Order, target: Target, decisions: list[Decision]
+    ) -> bool:
+        """Whether `order` is on its way to `target`, or there already."""
+        amend = amendment(order, target)
+        if amend is None:
+            return True
+        position, fair = self.ledger.position_lots, h.fair
+        refusal = self.gate.check_amend(
+            amend, order, self.orders, position, fair=fair, best_bid=h.bid, best_ask=h.ask
+        )
+        if refusal is not None:
+            return False
+        self.orders.amend_sent(amend, now)
+        decisions.append(amend)
+        return True
+
+    def _place(self, now: int, h: Head, target: Target, decisions: list[Decision]) -> None:
+        order_id = f"{self._prefix}-{self._sequence + 1}"
+        place = Place(order_id, target.side, target.tick, target.lots, target.level)
+        position, fair = self.ledger.position_lots, h.fair
+        refusal = self.gate.check(
+            place, self.orders, position, fair=fair, best_bid=h.bid, best_ask=h.ask
+        )
+        if refusal is None:
+            self._sequence += 1
+            self.orders.placed(place, now)
+            decisions.append(place)
 
     # --- eyes ---------------------------------------------------------------------------
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """What stands in the way of orders, oldest first."""
+        return tuple(self._obstacles)
+
+    @property
+    def touch(self) -> int:
+        """Best bid + best ask in ticks, as last trusted: twice the mid; 0 before."""
+        return self._touch(self.book.read())
 
     def mark(self) -> Decimal:
         """The exact mid of the last trusted touch, in quote currency."""
@@ -381,6 +492,7 @@ class Engine:
                 for o in orders
             ),
             pnl=self.ledger.mark(self.mark()),
+            obstacles=tuple(self._obstacles),
         )
 
     def __repr__(self) -> str:

@@ -59,6 +59,7 @@ class Ledger:
     """One linear instrument's position and profit, from zero. Money in quote currency."""
 
     __slots__ = (
+        "_adopted",
         "_cash",
         "_cash_float",
         "_fees",
@@ -72,6 +73,7 @@ class Ledger:
         "_rebates",
         "_spread",
         "_taker_fees",
+        "base_fees",
         "last_fill_at",
         "max_abs_position_lots",
         "n_fills",
@@ -92,7 +94,9 @@ class Ledger:
         self.volume_lots = 0
         self.turnover = _ZERO  # sum of n p
         self.last_fill_at = 0  # ns, 0 before the first fill
+        self.base_fees = _ZERO  # charged in base currency, which the position does not show
         self._cash = _ZERO
+        self._adopted = _ZERO  # less the value of what was adopted, as if it had been bought
         self._open_value = _ZERO  # effective value of the open position, >= 0
         self._last_mid = _ZERO  # at the latest fill
         self._spread = _ZERO
@@ -104,22 +108,43 @@ class Ledger:
         self._cash_float = 0.0
         self._position_float = 0.0
 
-    def fill(self, side: Side, tick: int, lots: int, maker: bool, mid: Decimal, now: int) -> None:
-        """Book one execution of `lots` > 0 at `tick`; `mid` is the mid just before it."""
+    def fill(
+        self,
+        side: Side,
+        tick: int,
+        lots: int,
+        maker: bool,
+        mid: Decimal,
+        now: int,
+        *,
+        fee: Decimal | None = None,
+        fee_currency: str = "",
+    ) -> None:
+        """Book one execution of `lots` > 0 at `tick`; `mid` is the mid just before it.
+
+        `fee` is what the venue took, negative for a rebate. In base currency it is valued at
+        the price of the fill. In any other than base and quote, or when the venue did not
+        say, the rate of the fee tier stands in.
+        """
         assert lots > 0, f"a fill of {lots} lots"
         with localcontext(MONEY):
             price = self._instrument.price(tick)
             quantity = self._instrument.quantity(lots)
             notional = quantity * price
             rate = self._fees.maker if maker else self._fees.taker
-            fee = notional * rate
+            cost = notional * rate
+            if fee is not None and fee_currency == self._instrument.quote:
+                cost, rate = fee, fee / notional
+            elif fee is not None and fee_currency == self._instrument.base:
+                cost, rate = fee * price, fee / quantity
+                self.base_fees += fee
 
             held = self._instrument.quantity(self.position_lots)
             self._inventory += held * (mid - self._last_mid)
             self._last_mid = mid
             self._spread += side * quantity * (mid - price)
-            self._charge(fee, maker)
-            self._cash -= side * notional + fee
+            self._charge(cost, maker)
+            self._cash -= side * notional + cost
             self.turnover += notional
             self._move_position(side, lots, price, rate)
         self.n_fills += 1
@@ -127,19 +152,39 @@ class Ledger:
         self.last_fill_at = now
         self._mirror()
 
+    def adopt(self, lots: int, price: Decimal) -> None:
+        """Take `lots` for the whole position; the difference is valued at `price`.
+
+        It is neither profit nor loss: as if it had been bought there, without a fee.
+        """
+        with localcontext(MONEY):
+            difference = lots - self.position_lots
+            held = self._instrument.quantity(self.position_lots)
+            self._inventory += held * (price - self._last_mid)
+            self._last_mid = price
+            self._adopted -= self._instrument.quantity(difference) * price
+            if difference:
+                side = Side.BUY if difference > 0 else Side.SELL
+                self._move_position(side, abs(difference), price, _ZERO)
+        self._mirror()
+
     def fund(self, rate: Decimal, mark: Decimal) -> None:
         """Book a funding payment -q m f: a long pays a positive `rate` (MODEL 9)."""
         with localcontext(MONEY):
-            payment = -self._instrument.quantity(self.position_lots) * mark * rate
-            self._funding += payment
-            self._cash += payment
+            self.funding(-self._instrument.quantity(self.position_lots) * mark * rate)
+
+    def funding(self, amount: Decimal) -> None:
+        """Book a funding payment by the venue's word; positive is received."""
+        with localcontext(MONEY):
+            self._funding += amount
+            self._cash += amount
         self._mirror()
 
     def mark(self, mid: Decimal) -> PnlView:
         """The attribution of MODEL 9 with the position valued at `mid`; changes nothing."""
         with localcontext(MONEY):
             held = self._instrument.quantity(self.position_lots)
-            total = self._cash + held * mid
+            total = self._cash + self._adopted + held * mid
             inventory = self._inventory + held * (mid - self._last_mid)
             costs = self._maker_fees + self._taker_fees - self._rebates
             explained = self._spread + inventory - costs + self._funding
@@ -192,14 +237,15 @@ class Ledger:
         self.max_abs_position_lots = max(self.max_abs_position_lots, abs(after))
 
     def _mirror(self) -> None:
-        self._cash_float = float(self._cash)
+        with localcontext(MONEY):
+            self._cash_float = float(self._cash + self._adopted)
         self._position_float = float(self._instrument.quantity(self.position_lots))
 
     def __repr__(self) -> str:
         return (
             f"Ledger({self._instrument.symbol} position_lots={self.position_lots}"
             f" cash={self._cash} average_cost={self.average_cost} n_fills={self.n_fills}"
-            f" turnover={self.turnover} funding={self._funding})"
+            f" turnover={self.turnover} funding={self._funding} adopted={self._adopted})"
         )
 
 

@@ -1,21 +1,30 @@
-"""What becomes of an own order: one table, state x input, and the orders that walk it.
+"""All own orders, as far as the venue's words have reached us.
 
-The table holds every race that a venue can really produce (RISK 5); a cell without a target
-is a broken invariant of ours and raises. Not knowing is a state: an UNKNOWN order counts at
-its worst case, blocks its side and is resolved only by the venue's word.
+An UNKNOWN order counts at its worst case, blocks its side and is resolved only by the venue's
+word. So do lots that have traded by the venue's word though no fill has told of them: they are
+*owed*, and count until the fills come. `orderlife` holds the table that each order walks.
 """
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Final
 
-from bot.domain.decisions import Place
+from bot.core.orderlife import (
+    IllegalTransition,
+    Order,
+    OrderFault,
+    OrderInput,
+    OrderState,
+    next_state,
+)
+from bot.domain.decisions import Amend, Place
 from bot.domain.events import (
+    Amended,
+    AmendRejected,
     CancelRejected,
     Filled,
     OrderCancelled,
+    OrderExpired,
     OrderOpened,
     OrderRejected,
     OutcomeLost,
@@ -23,47 +32,26 @@ from bot.domain.events import (
 )
 from bot.domain.units import Side
 
+__all__ = [
+    "IllegalTransition",
+    "Order",
+    "OrderFault",
+    "OrderInput",
+    "OrderState",
+    "OrderTable",
+    "Overfill",
+    "ReusedId",
+    "UnknownOrder",
+    "WrongSide",
+]
+
 # Ended orders (and with them their trade ids) that late reports can still find. At ten
 # orders a second this is 109 minutes; a venue was seen to repeat a fill after 40.
 ENDED_ORDERS_MAX: Final = 8_192  # 5 MB
 
 
-class OrderState(IntEnum):
-    """Where an order stands, as far as the venue's words have reached us."""
-
-    PENDING_NEW = 0
-    LIVE = 1
-    PARTIALLY_FILLED = 2
-    PENDING_CANCEL = 3
-    UNKNOWN = 4
-    FILLED = 5
-    CANCELLED = 6
-    REJECTED = 7
-
-
-class OrderInput(IntEnum):
-    """What can happen to an order; a fill is PARTIAL or FULL by its cumulative quantity."""
-
-    OPENED = 0
-    PARTIAL_FILL = 1
-    FULL_FILL = 2
-    CANCEL_SENT = 3
-    CANCELLED = 4
-    CANCEL_REJECTED = 5
-    REJECTED = 6
-    OUTCOME_LOST = 7
-
-
-class OrderFault(Exception):
-    """What we believe about an own order is broken: cancel all and stop."""
-
-
-class IllegalTransition(OrderFault):
-    """The table has no cell for this state and input."""
-
-
 class Overfill(OrderFault):
-    """Fills add up to more than the order's quantity."""
+    """Fills, or the venue's cumulative quantity, add up to more than the order's quantity."""
 
 
 class WrongSide(OrderFault):
@@ -78,112 +66,6 @@ class ReusedId(OrderFault):
     """A new order carries the id of an order that is working or remembered."""
 
 
-NEW, LIVE, PART, PCXL, UNKN, FULL, CXLD, REJD = OrderState
-____: Final = None  # illegal
-
-# Rows are states, columns inputs, both in the order of their enums.
-#
-# PENDING_NEW       A fill or a cancellation may overtake the ack. A cancel may be sent before
-#                   the ack (kill sequence); it leaves this state for good, so that a
-#                   CANCEL_REJECTED here answers a cancel that was never sent.
-# LIVE, PART        OPENED again: stream and REST reply both tell. CANCELLED unasked:
-#                   self-trade prevention, dead-man's switch, operator. CANCEL_REJECTED: the
-#                   answer to a cancel whose outcome was given up and then resolved as open.
-#                   OUTCOME_LOST: the stream was faster than the timeout of the request,
-#                   the venue's word stands. REJECTED contradicts the venue's own ack.
-# PENDING_CANCEL    Counts as live until proof, also through a late ack or a fill. CANCEL_SENT
-#                   again: sweeps repeat. REJECTED: the order was refused while its cancel
-#                   travelled. CANCEL_REJECTED: it ended otherwise and the report of how is
-#                   still under way, hence UNKNOWN.
-# UNKNOWN           Any word of the venue about the order itself resolves it. A cancel sent,
-#                   refused or lost says nothing new: the side stays blocked.
-# FILLED            Ack after fill. CANCELLED, CANCEL_REJECTED: a cancel crossed the last fill.
-#                   OUTCOME_LOST: the reply to the placement or to that cancel is lost. A
-#                   further fill is an overfill.
-# CANCELLED         OPENED: the ack of an order cancelled before it. CANCELLED again: stream and
-#                   REST reply both tell. A late fill is booked: the order stays CANCELLED, or
-#                   becomes FILLED once its whole quantity has traded, which is the same end
-#                   whatever the order of reports. CANCEL_REJECTED: the second of two
-#                   cancels. OUTCOME_LOST: as for FILLED.
-# REJECTED          REJECTED again: stream and REST reply both tell. CANCEL_REJECTED,
-#                   OUTCOME_LOST: the end of a cancel sent before the refusal. An ack or a fill
-#                   means that an order lives which was believed never to have rested.
-# fmt: off
-TRANSITIONS: Final[tuple[tuple[OrderState | None, ...], ...]] = (
-    #OPENED PARTIAL FULL  C_SENT CANCELD C_REJ REJECTED LOST
-    (LIVE,  PART,   FULL, PCXL,  CXLD,   ____, REJD,    UNKN),  # PENDING_NEW
-    (LIVE,  PART,   FULL, PCXL,  CXLD,   UNKN, ____,    LIVE),  # LIVE
-    (PART,  PART,   FULL, PCXL,  CXLD,   UNKN, ____,    PART),  # PARTIALLY_FILLED
-    (PCXL,  PCXL,   FULL, PCXL,  CXLD,   UNKN, REJD,    UNKN),  # PENDING_CANCEL
-    (LIVE,  PART,   FULL, UNKN,  CXLD,   UNKN, REJD,    UNKN),  # UNKNOWN
-    (FULL,  ____,   ____, ____,  FULL,   FULL, ____,    FULL),  # FILLED
-    (CXLD,  CXLD,   FULL, ____,  CXLD,   CXLD, ____,    CXLD),  # CANCELLED
-    (____,  ____,   ____, ____,  ____,   REJD, REJD,    REJD),  # REJECTED
-)
-# fmt: on
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Order:
-    """One own order. Prices in ticks, quantities in lots, times in ns; 0 is "not yet".
-
-    `ahead` and `opened_at` are kept by the engine and never touched here.
-    """
-
-    order_id: str
-    side: Side
-    tick: int
-    lots: int
-    level: int
-    sent_at: int
-    state: OrderState = OrderState.PENDING_NEW
-    filled_lots: int = 0
-    cancel_sent_at: int = 0  # of the latest cancel
-    ahead: float = 0.0
-    opened_at: int = 0
-    # A fill is known by (order, trade, side), and the order fixes the side.
-    trade_ids: set[str] = field(default_factory=set)
-
-    @property
-    def remaining_lots(self) -> int:
-        """Quantity that has not traded; of an ended order, what never will."""
-        return self.lots - self.filled_lots
-
-    @property
-    def working(self) -> bool:
-        """The order may still trade: live, pending or unknown."""
-        return self.state < OrderState.FILLED
-
-    @property
-    def resting(self) -> bool:
-        """The order stands in the venue's book and nothing has been asked to change that."""
-        return self.state in (OrderState.LIVE, OrderState.PARTIALLY_FILLED)
-
-    def __repr__(self) -> str:
-        return (
-            f"Order({self.order_id} {self.side.name} {self.filled_lots}/{self.lots}"
-            f" @{self.tick} level={self.level} {self.state.name})"
-        )
-
-
-def next_state(order: Order, what: OrderInput) -> OrderState:
-    """State of `order` after `what`; the order itself is not changed.
-
-    Raises IllegalTransition for an empty cell, and for the refusal of an order that traded.
-    """
-    state = TRANSITIONS[order.state][what]
-    refused_after_fill = what is OrderInput.REJECTED and order.filled_lots > 0
-    if state is None or refused_after_fill:
-        raise IllegalTransition(
-            f"order {order.order_id} in {order.state.name}"
-            f" ({order.filled_lots}/{order.lots} filled) got {what.name}"
-        )
-    if state is OrderState.LIVE and order.filled_lots > 0:
-        # Resolved as open after fills that an UNKNOWN spell has hidden from the table.
-        return OrderState.PARTIALLY_FILLED
-    return state
-
-
 class OrderTable:
     """All own orders: those that work, and a bounded memory of those that ended."""
 
@@ -193,7 +75,9 @@ class OrderTable:
         "_ended",
         "_ended_max",
         "_orders",
+        "_owing",
         "n_cancelled",
+        "n_expired",
         "n_filled",
         "n_placed",
         "n_rejected",
@@ -208,11 +92,13 @@ class OrderTable:
         self._asks: list[Order] = []
         self._ended: deque[str] = deque()
         self._ended_max = ended_max
-        # Orders, by their end: n_placed == n_working + n_filled + n_cancelled + n_rejected.
+        self._owing: dict[str, Order] = {}  # with `owed_lots`, working or ended
+        # Orders, by their end: n_placed is n_working and the sum of the others.
         self.n_placed = 0
         self.n_filled = 0
         self.n_cancelled = 0
         self.n_rejected = 0
+        self.n_expired = 0
 
     def placed(self, place: Place, now: int) -> Order:
         """The placement was decided at `now`: from here on it is exposure.
@@ -228,13 +114,27 @@ class OrderTable:
         self.n_placed += 1
         return order
 
+    def amend_sent(self, amend: Amend, now: int) -> Order:
+        """An amend was decided at `now`; from here on the worse of both counts.
+
+        Raises UnknownOrder, and IllegalTransition unless the order rests with nothing pending.
+        """
+        order = self.find(amend.order_id)
+        assert amend.side == order.side, f"{amend} of {order}"
+        assert amend.lots > order.filled_lots, f"nothing would be left: {amend} of {order}"
+        self._move(order, next_state(order, OrderInput.AMEND_SENT), now)
+        order.amend_tick, order.amend_lots = amend.tick, amend.lots
+        order.amend_kept = order.filled_lots
+        order.level = amend.level
+        return order
+
     def cancel_sent(self, order_id: str, now: int) -> Order:
         """A cancel was decided at `now`; the order stays exposure until the venue's word.
 
         Raises UnknownOrder, and IllegalTransition if the order has ended.
         """
         order = self.find(order_id)
-        self._advance(order, OrderInput.CANCEL_SENT)
+        self._move(order, next_state(order, OrderInput.CANCEL_SENT), now)
         order.cancel_sent_at = now
         return order
 
@@ -245,20 +145,29 @@ class OrderTable:
         UnknownOrder, IllegalTransition, Overfill or WrongSide, and then has changed nothing.
         """
         order = self.find(event.order_id)
+        lots = 0
         match event:
             case Filled():
-                return order, self._fill(order, event)
+                lots = self._fill(order, event)
+            case Amended():
+                self._amended(order, event)
+            case AmendRejected():
+                self._told(order, OrderInput.AMEND_REJECTED, event.at)
+                order.amend_tick = order.amend_lots = 0
+                self._finish(order, event.at)
             case OrderOpened():
-                self._advance(order, OrderInput.OPENED)
+                self._told(order, OrderInput.OPENED, event.at, event.cumulative_lots)
             case OrderRejected():
-                self._advance(order, OrderInput.REJECTED)
+                self._told(order, OrderInput.REJECTED, event.at)
             case OrderCancelled():
-                self._advance(order, OrderInput.CANCELLED)
+                self._told(order, OrderInput.CANCELLED, event.at, event.cumulative_lots)
+            case OrderExpired():
+                self._told(order, OrderInput.EXPIRED, event.at, event.cumulative_lots)
             case CancelRejected():
-                self._advance(order, OrderInput.CANCEL_REJECTED)
+                self._told(order, OrderInput.CANCEL_REJECTED, event.at)
             case OutcomeLost():
-                self._advance(order, OrderInput.OUTCOME_LOST)
-        return order, 0
+                self._told(order, OrderInput.OUTCOME_LOST, event.at)
+        return order, lots
 
     def find(self, order_id: str) -> Order:
         """The working or remembered order of this id; raises UnknownOrder."""
@@ -267,17 +176,49 @@ class OrderTable:
             raise UnknownOrder(f"{order_id} is not among {self}")
         return order
 
+    def knows(self, order_id: str) -> bool:
+        """The order is working or remembered."""
+        return order_id in self._orders
+
     def working(self, side: Side) -> Sequence[Order]:
         """All orders of `side` that may still trade, in placement order: a snapshot."""
         return tuple(self._working(side))
 
     def exposure_lots(self, side: Side) -> int:
-        """Worst case: the lots of `side` that may still trade, pending and unknown included."""
-        return sum(order.remaining_lots for order in self._working(side))
+        """Worst case: the lots of `side` that may still trade, pending and unknown included.
+
+        So do the lots that an ended order owes: they have traded and are not in the position.
+        """
+        lots = sum(order.remaining_lots for order in self._working(side))
+        if self._owing:
+            owing = self._owing.values()
+            lots += sum(o.owed_lots for o in owing if o.side is side and not o.working)
+        return lots
+
+    def owed(self) -> tuple[str, ...]:
+        """Orders that have traded more, by the venue's word, than their fills have told."""
+        return tuple(self._owing)
+
+    def settle_owed(self) -> None:
+        """What ended orders owe is part of a position that was taken over from the venue."""
+        for order in tuple(self._owing.values()):
+            if not order.working:
+                order.told_lots = order.filled_lots
+                del self._owing[order.order_id]
 
     def blocked(self, side: Side) -> bool:
         """No new order may go to `side`: one of its orders is UNKNOWN (RISK 5)."""
         return any(order.state is OrderState.UNKNOWN for order in self._working(side))
+
+    def oldest_unknown_at(self) -> int | None:
+        """When the order that is UNKNOWN for the longest became so; None without one."""
+        times = [
+            order.unknown_at
+            for orders in (self._bids, self._asks)
+            for order in orders
+            if order.state is OrderState.UNKNOWN
+        ]
+        return min(times, default=None)
 
     def two_sided(self) -> bool:
         """At least one order rests on each side."""
@@ -300,25 +241,67 @@ class OrderTable:
         if fill.trade_id in order.trade_ids:
             return 0
         cumulative = order.filled_lots + fill.lots
-        if cumulative > order.lots:
-            raise Overfill(f"{order} got {fill}")
-        full = cumulative == order.lots
+        self._check(order, max(cumulative, fill.cumulative_lots), order.most_lots, fill)
+        full = cumulative == order.most_lots
         state = next_state(order, OrderInput.FULL_FILL if full else OrderInput.PARTIAL_FILL)
         order.trade_ids.add(fill.trade_id)
         order.filled_lots = cumulative
-        self._move(order, state)
+        self._move(order, state, fill.at)
+        self._owe(order, fill.cumulative_lots)
         return fill.lots
 
-    def _advance(self, order: Order, what: OrderInput) -> None:
-        self._move(order, next_state(order, what))
+    def _amended(self, order: Order, event: Amended) -> None:
+        state = next_state(order, OrderInput.AMENDED)
+        self._check(order, event.cumulative_lots, max(order.most_lots, event.lots), event)
+        word = (event.tick, event.lots)
+        expected = order.amending and word == (order.amend_tick, order.amend_lots)
+        if not expected and word in order.past and word != (order.tick, order.lots):
+            self._owe(order, event.cumulative_lots)
+            return  # a report that a later amend has overtaken
+        if order.state is not OrderState.FILLED:
+            traded = max(order.filled_lots, order.told_lots, event.cumulative_lots)
+            order.rests_at(event.tick, max(event.lots, traded))
+        if expected or order.state is OrderState.UNKNOWN:
+            order.kept_lots = order.amend_kept if expected else order.kept_lots
+            order.amend_tick = order.amend_lots = 0
+        elif order.amending:
+            state = order.state  # the end of an earlier amend; the one under way is still open
+        self._move(order, state, event.at)
+        self._owe(order, event.cumulative_lots)
+        self._finish(order, event.at)
 
-    def _move(self, order: Order, state: OrderState) -> None:
+    def _told(self, order: Order, what: OrderInput, at: int, cumulative: int = 0) -> None:
+        self._check(order, cumulative, order.most_lots, what)
+        self._move(order, next_state(order, what), at)
+        self._owe(order, cumulative)
+
+    @staticmethod
+    def _check(order: Order, cumulative: int, most: int, what: object) -> None:
+        if cumulative > most:
+            raise Overfill(f"{order} got {what} with {cumulative} lots traded")
+
+    def _owe(self, order: Order, cumulative: int) -> None:
+        """Take the venue's cumulative quantity; a lower one than known is an older report."""
+        order.told_lots = max(order.told_lots, cumulative)
+        if order.owed_lots:
+            self._owing[order.order_id] = order
+        else:
+            self._owing.pop(order.order_id, None)
+
+    def _finish(self, order: Order, now: int) -> None:
+        """An amend may leave nothing to trade."""
+        if order.filled_lots >= order.most_lots:
+            self._move(order, OrderState.FILLED, now)
+
+    def _move(self, order: Order, state: OrderState, now: int) -> None:
         if state is order.state:
             return
         was_working = order.working
         self._count(order.state, -1)
         self._count(state, +1)
         order.state = state
+        if state is OrderState.UNKNOWN:
+            order.unknown_at = now
         if was_working and not order.working:
             self._working(order.side).remove(order)
             self._remember(order)
@@ -330,15 +313,22 @@ class OrderTable:
             self.n_cancelled += step
         elif state is OrderState.REJECTED:
             self.n_rejected += step
+        elif state is OrderState.EXPIRED:
+            self.n_expired += step
 
     def _remember(self, order: Order) -> None:
         self._ended.append(order.order_id)
-        if len(self._ended) > self._ended_max:
-            del self._orders[self._ended.popleft()]
+        # Orders that owe lots are kept beyond the bound: their fills are still to come.
+        while len(self._ended) > self._ended_max + len(self._owing):
+            oldest = self._ended.popleft()
+            if oldest in self._owing:
+                self._ended.append(oldest)
+            else:
+                del self._orders[oldest]
 
     def __repr__(self) -> str:
         return (
             f"OrderTable(bids={self._bids}, asks={self._asks}, remembered={len(self._ended)},"
-            f" placed={self.n_placed}, filled={self.n_filled},"
-            f" cancelled={self.n_cancelled}, rejected={self.n_rejected})"
+            f" placed={self.n_placed}, filled={self.n_filled}, cancelled={self.n_cancelled},"
+            f" rejected={self.n_rejected}, expired={self.n_expired})"
         )

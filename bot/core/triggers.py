@@ -18,6 +18,13 @@ from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 ONE_SIDE_HOLD_NS: Final = 500 * NS_PER_MS  # one thin side is pulled after this
 LOSS_SLOTS: Final = 3_601  # one hour at 1 s and the second that is under way
 FILL_SLOT_NS: Final = 10 * NS_PER_MS
+UNKNOWN_PAUSE_NS: Final = 10 * NS_PER_S
+UNKNOWN_HALT_NS: Final = 60 * NS_PER_S
+REJECTS_MAX: Final = 5  # placements and amends that the venue refused ...
+REJECTS_WINDOW_NS: Final = 10 * NS_PER_S  # ... within this
+POST_ONLY_ROW_MAX: Final = 10  # refusals as "would take" without an acceptance between them
+MISMATCH_FRACTION: Final = 0.05  # of the largest position: so much is no lost fill
+POST_ONLY_QUIET_NS: Final = 5 * NS_PER_S  # afterwards the row starts anew
 
 
 class Severity(IntEnum):
@@ -46,7 +53,8 @@ class Inputs(msgspec.Struct, frozen=True, gc=False):
 
     `equity` is marked to market in quote currency; a silence is the time since the last
     message of the depth stream and of any stream; `age_ns` is feed lag above its lower
-    envelope; `sigma_ratio` is sigma_fast / sigma_slow.
+    envelope; `sigma_ratio` is sigma_fast / sigma_slow; `obstacles` are the names of those that
+    stand, oldest first; `unknown_ns` is how long the oldest UNKNOWN order has been so.
     """
 
     trusted: bool
@@ -60,6 +68,8 @@ class Inputs(msgspec.Struct, frozen=True, gc=False):
     gamma_multiplier: float
     spread_bps: float
     sigma_ratio: float
+    obstacles: tuple[str, ...] = ()
+    unknown_ns: int = 0
 
 
 class LossWindows:
@@ -175,6 +185,46 @@ class NetFills:
         return f"NetFills(lots={self.lots}, slots={len(self._slots)})"
 
 
+class Refusals:
+    """What the venue refused of late: storms of one kind and rows of the other.
+
+    "Would take" is what a fast market answers to a post-only order and is counted apart.
+    """
+
+    __slots__ = ("_times", "post_only_at", "post_only_row")
+
+    def __init__(self) -> None:
+        self._times: deque[int] = deque(maxlen=REJECTS_MAX)
+        self.post_only_row = 0
+        self.post_only_at = 0
+
+    def learn(self, now: int, post_only: bool) -> None:
+        """A placement or an amend was refused."""
+        if post_only:
+            self.post_only_row += 1
+            self.post_only_at = now
+        else:
+            self._times.append(now)
+
+    def accepted(self) -> None:
+        """A placement or an amend was accepted: a row of refusals ends, a storm does not."""
+        self.post_only_row = 0
+
+    def forget(self, now: int) -> None:
+        """A row that was long enough and has been quiet since starts anew."""
+        full = self.post_only_row >= POST_ONLY_ROW_MAX
+        if full and now - self.post_only_at >= POST_ONLY_QUIET_NS:
+            self.post_only_row = 0
+
+    def storm(self, now: int) -> bool:
+        """As many as count as a storm, within its window."""
+        times = self._times
+        return len(times) == REJECTS_MAX and now - times[0] <= REJECTS_WINDOW_NS
+
+    def __repr__(self) -> str:
+        return f"Refusals({list(self._times)}, post_only_row={self.post_only_row})"
+
+
 class Facts:
     """What the triggers judge: the inputs and the little memory that some of them need."""
 
@@ -189,6 +239,7 @@ class Facts:
         "loss",
         "one_sided",
         "ready",
+        "refusals",
         "risk",
         "withdraw_multiplier",
     )
@@ -200,7 +251,8 @@ class Facts:
         assert params.max_position_lots > 0, "no position limit"
         self.risk = params
         self.withdraw_multiplier = withdraw_multiplier
-        self.ready = False  # the book was trusted once
+        self.ready = False  # the book was trusted once, with no obstacle in the way
+        self.refusals = Refusals()
         self.loss = LossWindows()
         self.fills_1s = NetFills(1 * NS_PER_S)
         self.fills_5s = NetFills(5 * NS_PER_S)
@@ -215,7 +267,8 @@ class Facts:
         """Take the inputs of one `decide`."""
         risk = self.risk
         self.inputs = inputs
-        self.ready = self.ready or inputs.trusted
+        self.ready = self.ready or (inputs.trusted and not inputs.obstacles)
+        self.refusals.forget(now)
         self.loss.learn(now, inputs.equity)
         self.fills_1s.forget(now)
         self.fills_5s.forget(now)
@@ -375,12 +428,63 @@ def stale(facts: Facts, now: int) -> Verdict | None:
     return Verdict(Severity.PAUSED, "stale:silence" if silent or lonely else "stale:age", evidence)
 
 
+def execution(facts: Facts, now: int) -> Verdict | None:
+    """Orders cannot be relied on. Before the first quote there is nothing to stop."""
+    obstacles = facts.inputs.obstacles
+    if not obstacles or not facts.ready:
+        return None
+    return Verdict(
+        Severity.PAUSED, f"execution:{obstacles[0]}", {"obstacles": float(len(obstacles))}
+    )
+
+
+def unknown_order(facts: Facts, now: int) -> Verdict | None:
+    """Nobody has said for too long what became of an order."""
+    age = facts.inputs.unknown_ns
+    if age <= UNKNOWN_PAUSE_NS:
+        return None
+    severity = Severity.HALTED if age > UNKNOWN_HALT_NS else Severity.PAUSED
+    return Verdict(severity, "unknown_order", {"age_s": age / NS_PER_S})
+
+
+def reject_storm(facts: Facts, now: int) -> Verdict | None:
+    """The venue refuses one order after another: something is wrong with all of them."""
+    if not facts.refusals.storm(now):
+        return None
+    evidence = {"rejects": float(REJECTS_MAX), "window_s": REJECTS_WINDOW_NS / NS_PER_S}
+    return Verdict(Severity.PAUSED, "reject_storm", evidence)
+
+
+def post_only_row(facts: Facts, now: int) -> Verdict | None:
+    """The market runs through every quote before it rests."""
+    row = facts.refusals.post_only_row
+    if row < POST_ONLY_ROW_MAX:
+        return None
+    return Verdict(Severity.PAUSED, "post_only_row", {"rejects": float(row)})
+
+
 def gamma_withdraw(facts: Facts, now: int) -> Verdict | None:
     """At such a risk aversion an order is cancelled instead of parked far away (MODEL 5.3)."""
     multiplier = facts.inputs.gamma_multiplier
     if multiplier < facts.withdraw_multiplier:
         return None
     return Verdict(Severity.PAUSED, "gamma_withdraw", {"multiplier": multiplier})
+
+
+def fill_beyond_limit(side: Side, limit_tick: int, tick: int) -> Verdict | None:
+    """A fill worse than our limit: the venue or our table is wrong. To be latched."""
+    if side * (tick - limit_tick) <= 0:
+        return None
+    evidence = {"limit_tick": float(limit_tick), "fill_tick": float(tick)}
+    return Verdict(Severity.HALTED, "fill_beyond_limit", evidence)
+
+
+def position_mismatch(believed_lots: int, venue_lots: int, limit_lots: int) -> Verdict | None:
+    """The venue holds another position than we believed, by too much. To be latched."""
+    if abs(venue_lots - believed_lots) <= MISMATCH_FRACTION * limit_lots:
+        return None
+    evidence = {"believed_lots": float(believed_lots), "venue_lots": float(venue_lots)}
+    return Verdict(Severity.HALTED, "position_mismatch", evidence)
 
 
 def latched(facts: Facts, now: int) -> Verdict | None:

@@ -66,3 +66,4 @@ class View(msgspec.Struct, frozen=True):
     asks: tuple[tuple[int, float], ...]
     orders: tuple[OrderView, ...]
     pnl: PnlView
+    obstacles: tuple[str, ...] = ()  # what stands in the way of orders, by name, oldest first

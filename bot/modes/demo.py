@@ -6,21 +6,24 @@ process does, however it ends: it watches the pipe that is its standard input.
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from select import select
 from socket import socket
 from subprocess import PIPE, Popen, TimeoutExpired
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import uvloop
 from msgspec.structs import replace
 from rich.console import Console
 
 from bot.domain.view import View
+from bot.modes.account import Account
 from bot.modes.run import EXIT_BROKEN, SAMPLE_S, LiveRun, pages_socket, source
 from bot.modes.serve import flow_params
 from bot.modes.settings import Loaded
@@ -30,6 +33,7 @@ from bot.ops.terminal import Terminal
 from bot.ops.terminal import picture as draw
 from bot.ops.terminal_screen import Screen, Vitals
 from bot.ops.terminal_ticker import EventTicker
+from bot.shell.peer import Credentials
 
 SERVER_S_MAX: Final = 30.0
 SERVER_STOP_S_MAX: Final = 5.0
@@ -39,6 +43,13 @@ FRAME_S: Final = 0.25  # between two pictures
 
 class DemoError(Exception):
     """The demo cannot run; one sentence says why."""
+
+
+class Served(NamedTuple):
+    """A simulated exchange: its address, and the keys of the account there, empty without one."""
+
+    url: str
+    keys: Credentials
 
 
 class ExchangeProcess:
@@ -59,14 +70,16 @@ class ExchangeProcess:
         """Of the process."""
         return self._process.pid
 
-    def url(self) -> str:
-        """Its address, once it serves. Raises DemoError when it does not in SERVER_S_MAX."""
+    def served(self) -> Served:
+        """What it serves, once it does. Raises DemoError when it does not in SERVER_S_MAX."""
         assert self._process.stdout is not None
         ready, _, _ = select([self._process.stdout], [], [], SERVER_S_MAX)
         line = self._process.stdout.readline() if ready else b""
         if not line:
             raise DemoError(f"the simulated exchange did not start: {self.last_words()}")
-        return str(json.loads(line)["url"])
+        note = json.loads(line)
+        keys = Credentials(note.get("api_key", ""), note.get("secret", ""))
+        return Served(str(note["url"]), keys)
 
     def fileno(self) -> int:
         """Readable once the process has ended."""
@@ -187,10 +200,17 @@ def demo(
     arguments += ["--scenario", scenario, "--seed", str(seed)]
     console = Console(stderr=False, force_terminal=None if show else False)
     painter = Painter(loaded, console, scenario, simulated=True)
-    with pages_socket(loaded) as listener, ExchangeProcess(arguments) as exchange:
+    with ExitStack() as held:
+        listener = held.enter_context(pages_socket(loaded))
+        exchange = held.enter_context(ExchangeProcess(arguments))
         warm()  # nothing compiles while quoting
-        there = on_exchange(loaded, exchange.url())
-        done = uvloop.run(trade(there, exchange, painter, listener, seed, seconds, show=show))
+        served = exchange.served()
+        there = on_exchange(loaded, served.url)
+        account = None
+        if settings.mode != "paper":
+            account = held.enter_context(Account(there, served.keys, os.environ))
+        run = trade(there, account, exchange, painter, listener, seed, seconds, show=show)
+        done = uvloop.run(run)
     if picture is not None and painter.last is not None:
         try:
             picture.write_text(draw(painter.last, *PICTURE), encoding="utf-8")
@@ -201,6 +221,7 @@ def demo(
 
 async def trade(
     loaded: Loaded,
+    account: Account | None,
     exchange: ExchangeProcess,
     painter: Painter,
     listener: socket | None,
@@ -212,6 +233,7 @@ async def trade(
     """The bot's half of the demo, its log in the run's folder; ends if the exchange does."""
     live = LiveRun(
         loaded,
+        account,
         listener=listener,
         eyes=(painter.ticker,),
         on_sample=painter.paint,

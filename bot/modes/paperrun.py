@@ -1,7 +1,7 @@
 """Paper trading wired together: what a replay and a daemon share."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from bot.journal.segments import SegmentWriter
 from bot.modes.settings import ConfigError, Loaded
 from bot.ops.eyes import Eye, Eyes
 from bot.ops.summary import Summary
-from bot.shell.pump import OnDecision, Pump
+from bot.shell.pump import OnDecision, Pump, Venue
 from bot.sim.latency import LatencyParams
 from bot.sim.paper import Paper
 from bot.venues.binance.marketdata import MarketData
@@ -61,7 +61,8 @@ class PaperRun:
     """Paper trading: an engine, its codec, its venue and its journal, wired together.
 
     A replay calls `feed_all`; a daemon drives `pump` and calls `close`. `result` tells what it
-    amounted to. `eyes` watch beside the summary; `prefix` starts every client id.
+    amounted to. `eyes` watch beside the summary; `prefix` starts every client id; `venue` makes
+    a venue that is not of paper.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class PaperRun:
         prefix: str = PREFIX,
         seed: int = 0,
         eyes: Sequence[Eye[Engine]] = (),
+        venue: Callable[[Engine], Venue] | None = None,
     ) -> None:
         self.loaded = loaded
         self.run = run
@@ -94,7 +96,7 @@ class PaperRun:
         self.pump = Pump(
             self.engine,
             self.codec,
-            paper_venue(loaded, self.engine),
+            paper_venue(loaded, self.engine) if venue is None else venue(self.engine),
             segments=self.segments,
             log=self._log,
             on_decision=self._decided,
@@ -161,7 +163,7 @@ class PaperRun:
             "untrusted_ns": summary.untrusted_ns,
             "decisions": summary.decisions,
             "orders_placed": summary.placed,
-            "orders_amended": 0,
+            "orders_amended": summary.amended,
             "orders_cancelled": summary.cancelled,
             "fills": summary.fills,
             "volume": str(engine.ledger.volume_lots * lot),

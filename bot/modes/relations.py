@@ -28,7 +28,12 @@ ORDERED: Final = (
     ("risk.depth_half_life_s", False, "risk.baseline_half_life_s"),
     ("risk.silence_ms", True, "risk.silence_all_ms"),
     ("paper.entry_latency_ms_min", True, "paper.entry_latency_ms_max"),
+    # A request that nobody waits for any more may not still be obeyed.
+    ("execution.recv_window_ms", True, "execution.request_timeout_ms"),
+    ("execution.in_flight_ms", True, "execution.open_orders_ms"),
+    ("execution.open_orders_ms", True, "execution.position_ms"),
 )
+SIGNS_OF_LIFE: Final = 3
 SIZES: Final = ("quote.unit_qty", "risk.max_order_qty", "risk.max_position_qty")
 
 
@@ -41,7 +46,13 @@ class Impossible(msgspec.Struct, frozen=True):
 
 def impossible(settings: Settings) -> Impossible | None:
     """Find the first relation between keys that does not hold."""
-    return _not_whole(settings) or _unordered(settings) or _ladder(settings) or _limits(settings)
+    return (
+        _not_whole(settings)
+        or _unordered(settings)
+        or _ladder(settings)
+        or _limits(settings)
+        or _dead_man(settings)
+    )
 
 
 def whole_lots(quantity: Decimal, lot: Decimal) -> int | None:
@@ -146,6 +157,19 @@ def _limits(settings: Settings) -> Impossible | None:
             f"({plain(least)})",
         )
     return None
+
+
+def _dead_man(settings: Settings) -> Impossible | None:
+    """The switch must outlast two signs of life that were lost and the one that arrives."""
+    execution = settings.execution
+    patience_s, least_ms = execution.dead_man_s, SIGNS_OF_LIFE * execution.request_timeout_ms
+    if patience_s * 1_000 >= least_ms:
+        return None
+    return Impossible(
+        ("execution.dead_man_s", "execution.request_timeout_ms"),
+        f"execution.dead_man_s ({patience_s}) must be at least {SIGNS_OF_LIFE} times "
+        f"execution.request_timeout_ms ({least_ms / 1_000:g} s), as two may get lost",
+    )
 
 
 def _text(value: object) -> str:

@@ -1,6 +1,7 @@
 """`mmbot run`: the daemon in paper mode, from its configuration to its exit code."""
 
 import asyncio
+import contextlib
 import math
 import os
 import resource
@@ -17,12 +18,17 @@ import uvloop
 
 from bot.core.engine import Engine
 from bot.domain.events import FeedLost, FeedOpened
+from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.domain.view import View
 from bot.journal.segments import retire
+from bot.modes.account import Account, open_account
+from bot.modes.execution import Execution
 from bot.modes.paperrun import PaperRun, new_run
+from bot.modes.preflight import PreflightRefused
 from bot.modes.reload import Reload
 from bot.modes.settings import ConfigError, Loaded
+from bot.modes.terms import with_amends, with_instrument
 from bot.modes.warmup import warm
 from bot.ops.eyes import Eye
 from bot.ops.journalist import Journalist
@@ -35,6 +41,7 @@ from bot.shell.feed import Feed
 from bot.shell.feedlimits import FeedLimits
 from bot.shell.inbox import Inbox
 from bot.shell.probe import Durations, probe_loop
+from bot.shell.pump import Venue
 from bot.shell.signals import stop_signals
 from bot.shell.supervisor import Supervisor
 from bot.venues.binance.endpoints import Endpoints, endpoints
@@ -42,6 +49,7 @@ from bot.venues.binance.endpoints import Endpoints, endpoints
 FRAMES_MAX: Final = 50_000  # about a minute of the busiest real stream
 BYTES_MAX: Final = 64 << 20
 SAMPLE_S: Final = 1.0
+LATE_NS: Final = NS_PER_S // 2  # a loop that is so late is not fit to have orders rest
 TRIES: Final = 2  # to trade, and after a failure to cancel
 HOUSEKEEPING_S: Final = 60.0
 MINUTE_NS: Final = 60 * NS_PER_S
@@ -59,16 +67,17 @@ OnSample = Callable[["LiveRun", View], None]
 class LiveRun:
     """Everything that one live run consists of; `go` runs it, `result` tells what it was.
 
-    `listener` is the socket of its pages, None for a run without; `eyes` watch beside the
-    run's own; `on_sample` is called every `sample_s`; `seed` is for the manifest; `limits`
-    replace the feed's, which otherwise follow from the configuration. Raises ConfigError for a
-    configuration that cannot run, JournalError and RunDbError for a folder that cannot be
-    written.
+    `account` is where its orders go, None for paper. `listener` is the socket of its pages, None
+    for a run without; `eyes` watch beside the run's own; `on_sample` is called every `sample_s`;
+    `seed` is for the manifest; `limits` replace the feed's, which otherwise follow from the
+    configuration. Raises ConfigError for a configuration that cannot run, PreflightRefused for
+    one that may not, JournalError and RunDbError for a folder that cannot be written.
     """
 
     def __init__(
         self,
         loaded: Loaded,
+        account: Account | None = None,
         *,
         listener: socket | None = None,
         eyes: tuple[Eye[Engine], ...] = (),
@@ -79,26 +88,56 @@ class LiveRun:
         limits: FeedLimits | None = None,
     ) -> None:
         settings = loaded.settings
+        assert (account is None) is (settings.mode == "paper"), "orders go where the mode says"
         where, derived = source(loaded)
-        self.loaded = loaded
+        runs = Path(settings.run.folder)
+        self.loaded = loaded = loaded if account is None else with_amends(loaded)
         self.clock = Clock()
         self.log = structlog.get_logger()
-        self.folder = new_run(loaded, Path(settings.run.folder), self.clock.now(), "paper", seed)
+        previous = None
+        if account is not None:
+            previous = account.previous(runs, self.clock.now(), self._skipped)
+        self.folder = new_run(loaded, runs, self.clock.now(), settings.mode, seed)
         self.metrics = Metrics(loaded.instrument)
         self.db = RunDb(
             self.folder.path / "run.db", loaded.instrument, on_failure=self._database_failed
         )
         self.journalist = Journalist(self.log, loaded.instrument)
+        self.inbox = Inbox(self.clock, frames_max=FRAMES_MAX, bytes_max=BYTES_MAX)
+        self.supervisor = Supervisor(self._broke)
+        self.execution: Execution | None = None
+        self.rebuilt: Instrument | None = None  # what the venue made of the instrument
+        prefix = f"mm{self.clock.run_id()[:6]}"
+
+        def real_venue(engine: Engine) -> Venue:
+            assert account is not None
+            self.execution = Execution(
+                loaded,
+                account,
+                previous,
+                self.folder,
+                engine,
+                prefix,
+                self.inbox,
+                self.clock,
+                late=lambda: self._lag > LATE_NS,
+                broke=self._broke,
+                guard=self.supervisor.do,
+                stop=self.stop,
+                rebuild=self._rebuild,
+            )
+            return self.execution.venue
+
         self.paper = PaperRun(
             loaded,
             self.folder,
-            mode="paper",
+            mode=settings.mode,
             started_at=self.clock.now(),
-            prefix=f"mm{self.clock.run_id()[:6]}",
+            prefix=prefix,
             seed=seed,
             eyes=(self.metrics, self.db, self.journalist, self, *eyes),
+            venue=None if account is None else real_venue,
         )
-        self.inbox = Inbox(self.clock, frames_max=FRAMES_MAX, bytes_max=BYTES_MAX)
         self.feed = Feed(where, self.inbox, self.clock, limits or derived)
         self.daemon = Daemon(
             self.paper.engine,
@@ -117,7 +156,7 @@ class LiveRun:
         self.web_port: int | None = None
         self.started_at = self.clock.now()
         self.code = EXIT_DONE
-        self.supervisor = Supervisor(self._broke)
+        self._lag = 0  # of the event loop, ns, as last measured
         self._listener = listener
         self._interrupts = 0
         self._reported: dict[str, int] = {}
@@ -168,6 +207,8 @@ class LiveRun:
                         self.code = EXIT_BROKEN
             finally:
                 await self.supervisor.close()
+                if self.execution is not None:
+                    await self.execution.close()
                 await web.stop()
                 self._close()
         return self.code
@@ -182,14 +223,25 @@ class LiveRun:
             yield self._stop_after(seconds)
         if self.reload is not None:
             yield self.reload.watch()
+        if self.execution is not None:
+            yield from self.execution.jobs()
 
     async def _trade(self) -> bool:
         """Trade until stopped; whether every own order is gone. Broken once, it only cancels."""
+        confirmed = None
         for _ in range(TRIES):
             confirmed = await self.supervisor.attempt(self.daemon.run())
             if confirmed is not None:
-                return confirmed
-        return False
+                break
+        if self.execution is None:
+            return bool(confirmed)
+        # Whatever we believe, the venue is asked: only its word is a proof.
+        empty = await self.supervisor.attempt(self.execution.finish(self._patience_left))
+        self.supervisor.do(self.daemon.settle)
+        return bool(empty)
+
+    def _patience_left(self) -> bool:
+        return self._interrupts < 2
 
     def _broke(self, failure: Exception) -> None:
         """Half a bot is none: what fails ends the run."""
@@ -201,6 +253,11 @@ class LiveRun:
         if self.code == EXIT_DONE or code == EXIT_BROKEN:
             self.code = code
         self.daemon.stop(reason)
+
+    def _rebuild(self, instrument: Instrument) -> None:
+        """Ticks or lots are others: this engine cannot go on; the next one can."""
+        self.rebuilt = instrument
+        self.stop("the venue changed the instrument")
 
     def _signalled(self, name: signal.Signals) -> None:
         self.log.info("signal", name=name.name)
@@ -223,10 +280,13 @@ class LiveRun:
             self.stop("the venue cannot be reached", EXIT_UNREACHABLE)
 
     def _lagged(self, ns: int) -> None:
+        self._lag = ns
         self.loop_lag.add(ns)
         self.metrics.observe_loop_lag(max(0, ns))
 
     def _batch_done(self, began: int, done: int) -> None:
+        if self.execution is not None:
+            self.execution.turned(self.daemon.turns)
         if self._decisions:
             self.work.add(done - began)
             self.metrics.observe_decide(done - began)
@@ -278,6 +338,9 @@ class LiveRun:
             if days:
                 for path in retire(self.folder.journal, self.clock.now() - days * DAY_NS):
                     self.log.info("segment_retired", path=str(path))
+
+    def _skipped(self, why: str) -> None:
+        self.log.warning("earlier_run_skipped", why=why)
 
     def _database_failed(self, failure: RunDbError) -> None:
         self.log.error("database_failed", error=str(failure))
@@ -367,10 +430,13 @@ def feed_limits(loaded: Loaded) -> FeedLimits:
 
 
 def source(loaded: Loaded) -> tuple[Endpoints, FeedLimits]:
-    """Where a run listens and with which limits. ConfigError where it cannot run like that."""
+    """Where a run listens and with which limits.
+
+    ConfigError where it cannot run like that, PreflightRefused where it may not.
+    """
     settings = loaded.settings
-    if settings.mode != "paper":
-        raise ConfigError(f"mode {settings.mode} does not run yet: set mode: paper")
+    if settings.mode == "live":
+        raise PreflightRefused("live is refused: the kill switch is not complete")
     try:
         limits = feed_limits(loaded)
         feed = settings.feed
@@ -408,11 +474,33 @@ def run(
     """
     source(loaded)  # a mistake is told before anything is compiled
 
-    async def main(listener: socket | None) -> tuple[int, dict[str, Any]]:
-        live = LiveRun(loaded, listener=listener, reread=(path, again))
-        code = await live.go(seconds)
-        return code, live.result()
+    async def main(account: Account | None) -> tuple[int, dict[str, Any]]:
+        return await run_on(loaded, account, (path, again), seconds)
 
-    with pages_socket(loaded) as listener:
+    with pages_socket(loaded):
+        pass  # a port that is taken is told before anything is compiled
+    with contextlib.ExitStack() as held:
+        account = open_account(loaded)
+        if account is not None:
+            held.enter_context(account)
         warm()  # nothing compiles while quoting
-        return uvloop.run(main(listener))
+        return uvloop.run(main(account))
+
+
+async def run_on(
+    loaded: Loaded,
+    account: Account | None,
+    reread: tuple[Path, Callable[[], Loaded]] | None,
+    seconds: float | None,
+) -> tuple[int, dict[str, Any]]:
+    """Run until it is stopped, beginning anew whenever the venue changes the instrument."""
+    clock = Clock()
+    until = None if seconds is None else clock.now() + round(seconds * NS_PER_S)
+    while True:
+        left = None if until is None else max(0.0, (until - clock.now()) / NS_PER_S)
+        with pages_socket(loaded) as listener:
+            live = LiveRun(loaded, account, listener=listener, reread=reread)
+            code = await live.go(left)
+        if live.rebuilt is None or code != EXIT_DONE:
+            return code, live.result()
+        loaded = with_instrument(loaded, live.rebuilt)

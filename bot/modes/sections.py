@@ -5,6 +5,7 @@ writes in base currency (`…_qty`) and the core counts in lots. The docstring b
 key is its description in the editor's schema and in refusals.
 """
 
+import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal
@@ -100,6 +101,21 @@ FeeBp = Annotated[
     _decimal_schema(minimum=-100, maximum=100),
 ]
 Symbol = Annotated[str, BeforeValidator(_spelled)]
+
+
+def _path_of_secret(value: object) -> object:
+    """Accept the name of a file, and never what would stand inside."""
+    # Keys of venues are 64 letters and digits, the longest are PEM; paths have a separator.
+    if isinstance(value, str) and (SECRET_LIKE.fullmatch(value) or "PRIVATE KEY" in value):
+        raise PydanticCustomError("path", "Input should name a file that holds it")
+    return value
+
+
+SECRET_LIKE = re.compile(r"[A-Za-z0-9+=]{32,}")
+SecretPath = Annotated[str, BeforeValidator(_path_of_secret), Field(min_length=1)]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,31}$")]
+RecvWindow = Annotated[int, Field(strict=True, ge=1, le=2_000)]
+DeadMan = Annotated[int, Field(strict=True, ge=10, le=600)]
 
 
 class Section(BaseModel):
@@ -330,11 +346,47 @@ class PaperSection(Section):
     """Least lag of the feed, ms."""
 
 
+class AccountSection(Section):
+    """Whose orders they are. Keys stand in files of their own, never in a config."""
+
+    name: Label | None = None
+    """Label of the account, as account.acknowledge and the logs say it; live needs one."""
+    api_key_file: SecretPath | None = None
+    """File with the API key, relative to the config; only its owner may read it."""
+    secret_file: SecretPath | None = None
+    """File with the key's secret, relative to the config; only its owner may read it."""
+    acknowledge: str | None = None
+    """Sentence that live needs, naming the account and the loss; a refusal says which."""
+    neutral_qty: ExactOrZero | None = None
+    """Spot balance of the base currency that counts as no position; null is that at first start."""
+
+
+class ExecutionSection(Section):
+    """How orders travel to a venue, and how often its word is asked for."""
+
+    recv_window_ms: RecvWindow = 1_000
+    """Age at which the venue refuses a request instead of obeying it, ms."""
+    request_timeout_ms: Count = 3_000
+    """Time after which an unanswered request leaves its order unknown, ms."""
+    dead_man_s: DeadMan = 15
+    """Time without a sign of life after which the venue or the watchdog cancels everything, s."""
+    in_flight_ms: Count = 2_000
+    """Time between two questions about orders without an answer, ms."""
+    open_orders_ms: Count = 5_000
+    """Time between two looks at the venue's list of open orders, ms."""
+    position_ms: Count = 15_000
+    """Time between two looks at the venue's position and balances, ms."""
+    filters_s: Count = 60
+    """Time between two looks at the venue's filters and fees, s."""
+    amend: Literal["auto", "never"] = "auto"
+    """auto: an order is changed in place where the venue can; never: cancelled and placed anew."""
+
+
 class FeedSection(Section):
     """Where market data comes from."""
 
     world: Literal["live", "data", "testnet", "demo"] = "live"
-    """Which of the venue's worlds to listen to."""
+    """Which of the venue's worlds to listen to; in mode testnet its test world unless given."""
     base_url: str = ""
     """Replaces the venue's hosts, as http://127.0.0.1:9000 does for a simulated exchange."""
     patience_s: Positive = 30.0
@@ -371,7 +423,7 @@ class Settings(BaseSettings):
     )
 
     mode: Literal["paper", "testnet", "live"] = "paper"
-    """Where orders go; only paper runs so far."""
+    """Where orders go: paper fills them itself, testnet is play money, live is real money."""
     venue: Literal["binance-spot", "binance-usdm", "binance-coinm"]
     """Exchange and market."""
     symbol: Symbol
@@ -396,6 +448,10 @@ class Settings(BaseSettings):
     """Limits and breakers."""
     paper: PaperSection = PaperSection()
     """How fills are simulated on paper."""
+    account: AccountSection = AccountSection()
+    """Whose orders they are."""
+    execution: ExecutionSection = ExecutionSection()
+    """How orders travel to a venue."""
     feed: FeedSection = FeedSection()
     """Where market data comes from."""
     web: WebSection = WebSection()

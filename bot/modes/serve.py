@@ -97,6 +97,7 @@ def new_server(
     host: str = "127.0.0.1",
     port: int = 0,
     speed: float = 1.0,
+    switchable: bool = False,
 ) -> VenueServer:
     """The simulated exchange with one client, not yet started. ConfigError as `flow_params`."""
     start = clock.now()
@@ -111,6 +112,7 @@ def new_server(
         speed=speed,
         start=start,
         clients=[client],
+        switchable=switchable,
     )
 
 

@@ -29,7 +29,7 @@ from bot.domain.params import (
     RiskParams,
     VolatilityParams,
 )
-from bot.modes import instruments
+from bot.modes import entry, instruments
 from bot.modes.relations import impossible, plain, value_of, whole_lots
 from bot.modes.sections import Settings
 from bot.modes.yamlsource import (
@@ -49,6 +49,7 @@ DEFAULT: Final = "default"
 FROM_TABLE: Final = "default (instrument table)"
 FROM_FEES: Final = "default (fee table)"
 FROM_PROFILE: Final = "default (paper profile)"
+FROM_MODE: Final = "default (mode)"
 
 # Paper sizes for a replay without a config: unit, largest order, largest position, loss
 # budget, static depth floor, order tolerance in ticks. Those with a shipped config equal it.
@@ -66,6 +67,8 @@ _WRITE_INSTEAD: Final = {
     "risk.max_order_lots": "write risk.max_order_qty in base currency",
 }
 _SECRET_WORDS: Final = ("secret", "password", "passphrase", "token", "api_key", "apikey")
+# Keys whose value is never shown: somebody may have put the secret itself there.
+_HIDDEN: Final = frozenset({"account.api_key_file", "account.secret_file"})
 
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -80,6 +83,7 @@ class Loaded(msgspec.Struct, frozen=True):
     fees: Fees
     params: Params
     digest: str
+    folder: Path  # that relative paths of the config start from
 
 
 def load(path: Path | None, *, env: Mapping[str, str], sets: Sequence[str] = ()) -> Loaded:
@@ -105,8 +109,9 @@ def load(path: Path | None, *, env: Mapping[str, str], sets: Sequence[str] = ())
         sources={key: places.get(key, DEFAULT) for key in LEAVES},
         instrument=_instrument(settings),
         fees=Fees(settings.fees.maker_bp.scaleb(-4), settings.fees.taker_bp.scaleb(-4)),
-        params=_params(settings),
+        params=params_of(settings),
         digest=_digest(settings),
+        folder=Path() if path is None else path.parent,
     )
 
 
@@ -151,9 +156,11 @@ def _hint(key: str, place: str) -> str:
     """Say what a key that does not exist should have been."""
     if key in _WRITE_INSTEAD:
         return _WRITE_INSTEAD[key]
-    if any(word in key.lower() for word in _SECRET_WORDS):
-        return "and secrets are never part of a config"
     nearest = _nearest(key)
+    meant = nearest is not None and _is_one_slip(_leaf(key), _leaf(nearest))
+    if not meant and any(word in key.lower() for word in _SECRET_WORDS):
+        names = " and ".join(sorted(_HIDDEN))
+        return f"and secrets are never part of a config: {names} name files that hold them"
     if nearest is None:
         return "`mmbot config schema` lists those that exist"
     env = f" ({ENV_PREFIX}{nearest.upper().replace('.', '__')})"
@@ -211,13 +218,17 @@ def _built_in(written: Sequence[Layer], *, has_file: bool) -> list[Layer]:
     )
     if not isinstance(venue, str) or not isinstance(symbol, str):
         return []
+    modes = [layer.values["mode"] for layer in written if "mode" in layer.values]
+    mode = str(modes[-1]) if modes else "paper"
     base, quote = instruments.currencies(symbol)
     filters: dict[str, object] = {"base": base, "quote": quote}
-    entry = instruments.known(venue, symbol)
-    if entry is not None:
-        filters |= {"tick": entry.tick, "lot": entry.lot, "min_notional": entry.min_notional}
-        filters |= {"base": entry.base, "quote": entry.quote}
+    listed = instruments.known(venue, symbol)
+    if listed is not None:
+        filters |= {"tick": listed.tick, "lot": listed.lot, "min_notional": listed.min_notional}
+        filters |= {"base": listed.base, "quote": listed.quote}
     layers = [_layer({"instrument": filters}, FROM_TABLE)]
+    for world in entry.worlds(mode, venue)[:1]:
+        layers.append(_layer({"feed": {"world": world}}, FROM_MODE))
     if venue in instruments.FEES:
         fees = instruments.FEES[venue]
         rates: dict[str, object] = {
@@ -295,7 +306,8 @@ def _sentence(
         options = [option.strip(" '") for part in options for option in part.split(",")]
         close = difflib.get_close_matches(fault["input"].lower(), options, n=1)
         meaning = f" (did you mean {close[0]}?)" if close else meaning
-    return f"{place}: {key}{index} is {_said(fault['input'])}, but should {wish}{meaning}"
+    said = "not shown" if key in _HIDDEN else _said(fault["input"])
+    return f"{place}: {key}{index} is {said}, but should {wish}{meaning}"
 
 
 def _absent(key: str, place: str, places: Mapping[str, str], layers: Sequence[Layer]) -> str:
@@ -321,15 +333,11 @@ def _refuse_impossible(
     settings: Settings, places: Mapping[str, str], ranks: Mapping[str, int], where: str
 ) -> None:
     """Refuse what does not fit together, at the place that was written over the others."""
-    if settings.mode != "paper":
-        raise ConfigError(
-            f"{places['mode']}: mode is {settings.mode}, but order entry for testnet and live "
-            "is not part of this version, so mode should be paper"
-        )
-    found = impossible(settings)
+    stated = {key for key, place in places.items() if not place.startswith(DEFAULT)}
+    found = impossible(settings) or entry.unfit(settings, stated)
     if found is None:
         return
-    written = [key for key in found.keys if not places.get(key, DEFAULT).startswith(DEFAULT)]
+    written = [key for key in found.keys if key in stated]
     blamed = max(written, key=lambda key: ranks[key], default=found.keys[0])
     others = [places[key] for key in written if places[key] != places[blamed]]
     beside = f" (see also {', '.join(others)})" if others else ""
@@ -351,7 +359,8 @@ def _instrument(settings: Settings) -> Instrument:
     )
 
 
-def _params(settings: Settings) -> Params:
+def params_of(settings: Settings) -> Params:
+    """What the core reads of a configuration, sizes in lots."""
     quote, risk = settings.quote, settings.risk
     q_max = float(risk.max_position_qty / quote.unit_qty)
     return Params(

@@ -20,7 +20,13 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError, YAMLWarning
 from ruamel.yaml.nodes import Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
+from bot.shell.lease import STATE_VARIABLE
+
 ENV_PREFIX: Final = "MMBOT_"
+# No settings, and never read as such; the first two are of a testnet.
+ENV_API_KEY: Final = "MMBOT_API_KEY"
+ENV_SECRET: Final = "MMBOT_SECRET"  # noqa: S105 - the name of one
+NO_SETTINGS: Final = (ENV_API_KEY, ENV_SECRET, STATE_VARIABLE)
 FILE_BYTES_MAX: Final = 1 << 20
 DEPTH_MAX: Final = 8
 # An alias may repeat a node; this bounds what a few lines can unfold to.
@@ -75,7 +81,7 @@ def read_file(path: Path) -> Layer:
 
 
 def read_environment(env: Mapping[str, str], keys: Iterable[str]) -> Layer:
-    """Read the `MMBOT_…` variables; `__` nests and case does not count.
+    """Read the `MMBOT_…` variables that are settings; `__` nests and case does not count.
 
     `keys` are the dotted keys that exist; a name that fits none of them keeps its
     lower-case spelling, for the caller to refuse.
@@ -83,7 +89,7 @@ def read_environment(env: Mapping[str, str], keys: Iterable[str]) -> Layer:
     spelling = {key.lower(): key for key in keys}
     layer = Layer({}, {})
     for name in sorted(env):
-        if name.startswith(ENV_PREFIX):
+        if name.startswith(ENV_PREFIX) and name not in NO_SETTINGS:
             dotted = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
             _add(layer, spelling.get(dotted, dotted), env[name], f"environment {name}")
     return layer

@@ -5,18 +5,32 @@ from typing import Any
 
 from bot.domain.decisions import Decision, Rearm, Resync, Trip
 from bot.domain.events import (
+    AmendRejected,
+    Cleared,
     Event,
     FeedEvent,
     FeedLost,
     FeedOpened,
     Filled,
+    FillRecovered,
+    Funded,
     LimitsTightened,
+    Obstructed,
+    OrderExpired,
     OrderRejected,
     OutcomeLost,
+    PositionAdopted,
     QuotingStopped,
     Rearmed,
 )
 from bot.domain.instrument import Instrument
+
+
+def _fee(event: Filled | FillRecovered) -> dict[str, object]:
+    """What the venue charged, where it said so."""
+    if event.fee is None:
+        return {}
+    return {"fee": event.fee, "fee_currency": event.fee_currency}
 
 
 class Journalist:
@@ -41,18 +55,25 @@ class Journalist:
     def learned(self, event: Event | FeedEvent, engine: object = None) -> None:
         """An event other than a market frame was applied."""
         match event:
-            case Filled():
+            case Filled() | FillRecovered():
                 self._log.info(
-                    "filled",
+                    "filled" if isinstance(event, Filled) else "fill_recovered",
                     at_ns=event.at,
                     order=event.order_id,
                     side=event.side.name,
                     price=self._instrument.price(event.tick),
                     quantity=self._instrument.quantity(event.lots),
                     maker=event.maker,
+                    **_fee(event),
                 )
             case OrderRejected():
                 self._log.warning("order_rejected", order=event.order_id, reason=event.reason)
+            case OrderExpired():
+                self._log.warning("order_expired", order=event.order_id, reason=event.reason)
+            case AmendRejected():
+                self._log.warning("amend_rejected", order=event.order_id, reason=event.reason)
+            case PositionAdopted() | Funded() | Obstructed() | Cleared():
+                self._account(event)
             case OutcomeLost():
                 self._log.error("outcome_lost", order=event.order_id)
             case FeedOpened():
@@ -67,6 +88,18 @@ class Journalist:
                 self._log.warning("operator_rearmed", reason=event.reason)
             case _:
                 self._log.debug(type(event).__name__, order=event.order_id)
+
+    def _account(self, event: PositionAdopted | Funded | Obstructed | Cleared) -> None:
+        match event:
+            case PositionAdopted():
+                position = self._instrument.quantity(event.lots)
+                self._log.warning("position_adopted", position=position, reason=event.reason)
+            case Funded():
+                self._log.info("funded", amount=event.amount)
+            case Obstructed():
+                self._log.error("obstructed", what=event.what, detail=event.detail)
+            case Cleared():
+                self._log.info("cleared", what=event.what)
 
     def decided(self, now: int, decisions: Sequence[Decision], engine: object = None) -> None:
         """A decision was made."""

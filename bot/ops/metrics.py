@@ -10,8 +10,20 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
 
-from bot.domain.decisions import Cancel, Decision, Place, Rearm, Resync, Trip
-from bot.domain.events import Event, FeedEvent, FeedLost, Filled, OrderRejected, OutcomeLost
+from bot.domain.decisions import Amend, Cancel, Decision, Place, Rearm, Resync, Trip
+from bot.domain.events import (
+    AmendRejected,
+    Event,
+    FeedEvent,
+    FeedLost,
+    Filled,
+    FillRecovered,
+    Obstructed,
+    OrderExpired,
+    OrderRejected,
+    OutcomeLost,
+    PositionAdopted,
+)
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_S, Side
 from bot.domain.view import View
@@ -59,6 +71,10 @@ class Metrics:
         }
         self._volume = {side: volume.labels(side.name) for side in Side}
         self._cancelled = count("orders_cancelled_total", "Cancels sent to the venue.")
+        self._amended = count("orders_amended_total", "Amends sent to the venue.")
+        self._amends_rejected = count("amends_rejected_total", "Amends that the venue refused.")
+        self._expired = count("orders_expired_total", "Orders that the venue itself took out.")
+        self._adopted = count("positions_adopted_total", "Positions taken over from the venue.")
         self._rejected = count("orders_rejected_total", "Orders that the venue refused.")
         self._outcomes_lost = count(
             "outcomes_lost_total", "Requests whose outcome nobody could tell."
@@ -67,6 +83,9 @@ class Metrics:
         self._distrusts = count("book_distrusted_total", "Times that the book lost its trust.")
         self._halts = ByCause(count("halts_total", "Breakers that tripped.", "cause"))
         self._rearms = ByCause(count("rearms_total", "Breakers that let go.", "cause"))
+        self._obstacles = ByCause(
+            count("obstructions_total", "Times that orders could not be relied on.", "cause")
+        )
         self._resyncs = ByCause(count("resyncs_total", "Books thrown away.", "cause"))
         self._losses = ByCause(count("feed_losses_total", "Interruptions of the feed.", "cause"))
         self._reconnects = ByCause(count("reconnects_total", "Connections made anew.", "cause"))
@@ -126,13 +145,21 @@ class Metrics:
     def learned(self, event: Event | FeedEvent, engine: object = None) -> None:
         """An event was applied."""
         match event:
-            case Filled():
+            case Filled() | FillRecovered():
                 self._fills[event.side, event.maker].inc()
                 self._volume[event.side].inc(event.lots * self._lot)
             case OrderRejected():
                 self._rejected.inc()
             case OutcomeLost():
                 self._outcomes_lost.inc()
+            case AmendRejected():
+                self._amends_rejected.inc()
+            case OrderExpired():
+                self._expired.inc()
+            case PositionAdopted():
+                self._adopted.inc()
+            case Obstructed():
+                self._obstacles.inc(event.what)
             case FeedLost():
                 self._losses.inc(event.cause)
             case _:
@@ -145,6 +172,8 @@ class Metrics:
             match decision:
                 case Place():
                     self._placed[decision.side].inc()
+                case Amend():
+                    self._amended.inc()
                 case Cancel():
                     self._cancelled.inc()
                 case Trip():

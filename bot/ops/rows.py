@@ -5,18 +5,24 @@ Pure: the same facts, from a run under way or from its journal, give the same ro
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Final
 
 import msgspec
 
-from bot.domain.decisions import Cancel, Decision, Place, Rearm, Resync, Trip
+from bot.core.orders import Order, OrderFault, OrderTable
+from bot.domain.decisions import Amend, Cancel, Decision, Place, Rearm, Request, Resync, Trip
 from bot.domain.events import (
+    Amended,
+    AmendRejected,
     CancelRejected,
     Event,
     FeedEvent,
     Filled,
+    FillRecovered,
     OrderCancelled,
+    OrderExpired,
     OrderOpened,
     OrderRejected,
     OutcomeLost,
@@ -59,7 +65,8 @@ CREATE INDEX events_at ON events (at_ns);
 
 ORDER: Final = """
 INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (order_id) DO UPDATE
-SET state = excluded.state, filled_qty = excluded.filled_qty, opened_ns = excluded.opened_ns,
+SET price = excluded.price, qty = excluded.qty, level = excluded.level, state = excluded.state,
+    filled_qty = excluded.filled_qty, opened_ns = excluded.opened_ns,
     cancel_sent_ns = excluded.cancel_sent_ns, ended_ns = excluded.ended_ns,
     reason = excluded.reason
 """
@@ -90,42 +97,29 @@ def derive(instrument: Instrument, records: Iterable[Record]) -> Iterator[Row]:
         yield from rows.of(at, fact)
 
 
-class _Order:
-    """One order's row in the making; quantities in lots, times in ns, None is "not yet"."""
+class _Times:
+    """What an order's row tells beyond the order table; ns, None is "not yet"."""
 
-    __slots__ = (
-        "cancel_sent",
-        "ended",
-        "filled",
-        "opened",
-        "place",
-        "placed",
-        "reason",
-        "state",
-        "trades",
-    )
+    __slots__ = ("cancel_sent", "ended", "opened", "placed", "reason")
 
-    def __init__(self, place: Place, now: int) -> None:
-        self.place = place
+    def __init__(self, now: int) -> None:
         self.placed = now
-        self.state = "PENDING_NEW"
-        self.filled = 0
         self.opened: int | None = None
         self.cancel_sent: int | None = None
         self.ended: int | None = None
         self.reason: str | None = None
-        self.trades: tuple[str, ...] = ()  # a fill may be told twice
 
 
 class Rows:
-    """Turns facts into rows, remembering the orders that they speak of.
+    """Turns facts into rows, with an order table of its own for those that speak of orders.
 
-    An order's state has the name that the order table gives it.
+    What the table calls impossible has stopped the run; its order's row stays as it was.
     """
 
     def __init__(self, instrument: Instrument) -> None:
         self._instrument = instrument
-        self._orders: OrderedDict[str, _Order] = OrderedDict()
+        self._table = OrderTable(ORDERS_MAX)
+        self._times: OrderedDict[str, _Times] = OrderedDict()
 
     def of(self, at: int, fact: Fact) -> Iterator[Row]:
         """The rows to write for one fact, in order."""
@@ -134,14 +128,17 @@ class Rows:
                 yield self._equity(fact)
             case Note():
                 yield EVENT, (at, fact.kind, fact.detail)
-            case Filled():
+            case Filled() | FillRecovered():
                 yield self._fill(fact)
+                if isinstance(fact, Filled):
+                    yield from self._own(at, fact)
+                else:
+                    yield _event(at, fact)
+            case OrderOpened() | OrderRejected() | OrderCancelled() | OrderExpired():
                 yield from self._own(at, fact)
-            case OrderOpened() | OrderRejected() | OrderCancelled():
+            case Amended() | AmendRejected() | CancelRejected() | OutcomeLost():
                 yield from self._own(at, fact)
-            case CancelRejected() | OutcomeLost():
-                yield from self._own(at, fact)
-            case msgspec.Struct():  # an operator's word, or the feed's
+            case msgspec.Struct():  # an operator's word, the account's, or the feed's
                 yield _event(at, fact)
             case _:
                 for decision in fact:
@@ -149,57 +146,63 @@ class Rows:
 
     def _decision(self, now: int, decision: Decision) -> Iterator[Row]:
         match decision:
-            case Place():
-                order = self._orders[decision.order_id] = _Order(decision, now)
-                if len(self._orders) > ORDERS_MAX:
-                    self._orders.popitem(last=False)
-                yield self._order(order)
-            case Cancel():
-                found = self._orders.get(decision.order_id)
-                if found is not None:
-                    found.cancel_sent = now
-                    if found.state in ("PENDING_NEW", "LIVE", "PARTIALLY_FILLED"):
-                        found.state = "PENDING_CANCEL"
-                    yield self._order(found)
+            case Place() | Amend() | Cancel():
+                yield from self._sent(now, decision)
             case Trip() | Rearm() | Resync():
                 yield _event(now, decision)
 
-    def _own(self, at: int, event: OwnEvent) -> Iterator[Row]:
-        order = self._orders.get(event.order_id)
-        if order is None:
-            return
-        if isinstance(event, Filled):
-            if event.trade_id in order.trades:
-                return
-            order.trades += (event.trade_id,)
-            order.filled += event.lots
-        elif isinstance(event, OrderOpened) and order.opened is None:
-            order.opened = at
-        elif isinstance(event, OrderRejected):
-            order.reason = event.reason
-        order.state = _next_state(order, event)
-        if order.ended is None and order.state in ("FILLED", "CANCELLED", "REJECTED"):
-            order.ended = at
-        yield self._order(order)
+    def _sent(self, now: int, request: Request) -> Iterator[Row]:
+        with suppress(OrderFault):
+            if isinstance(request, Place):
+                order = self._table.placed(request, now)
+                self._times[order.order_id] = _Times(now)
+                if len(self._times) > ORDERS_MAX:
+                    self._times.popitem(last=False)
+            elif isinstance(request, Amend):
+                order = self._table.amend_sent(request, now)
+            else:
+                order = self._table.cancel_sent(request.order_id, now)
+                if order.order_id in self._times:
+                    self._times[order.order_id].cancel_sent = now
+            yield from self._order(order)
 
-    def _order(self, order: _Order) -> Row:
-        place = order.place
-        return ORDER, (
-            place.order_id,
-            _side(place.side),
-            _text(self._instrument.price(place.tick)),
-            _text(self._instrument.quantity(place.lots)),
-            place.level,
-            order.state,
-            _text(self._instrument.quantity(order.filled)),
-            order.placed,
-            order.opened,
-            order.cancel_sent,
-            order.ended,
-            order.reason,
+    def _own(self, at: int, event: OwnEvent) -> Iterator[Row]:
+        with suppress(OrderFault):
+            order, lots = self._table.apply(event)
+            times = self._times.get(event.order_id)
+            if times is None or (isinstance(event, Filled) and lots == 0):
+                return
+            if isinstance(event, OrderOpened) and times.opened is None:
+                times.opened = at
+            elif isinstance(event, OrderRejected | OrderExpired | AmendRejected):
+                times.reason = event.reason
+            if times.ended is None and not order.working:
+                times.ended = at
+            yield from self._order(order)
+
+    def _order(self, order: Order) -> Iterator[Row]:
+        times = self._times.get(order.order_id)
+        if times is None:
+            return  # too long ago
+        yield (
+            ORDER,
+            (
+                order.order_id,
+                _side(order.side),
+                _text(self._instrument.price(order.tick)),
+                _text(self._instrument.quantity(order.lots)),
+                order.level,
+                order.state.name,
+                _text(self._instrument.quantity(order.filled_lots)),
+                times.placed,
+                times.opened,
+                times.cancel_sent,
+                times.ended,
+                times.reason,
+            ),
         )
 
-    def _fill(self, fill: Filled) -> Row:
+    def _fill(self, fill: Filled | FillRecovered) -> Row:
         return FILL, (
             fill.at,
             fill.order_id,
@@ -234,27 +237,6 @@ class Rows:
             view.sigma_bp,
             view.age_ns,
         )
-
-
-def _next_state(order: _Order, event: OwnEvent) -> str:
-    """The order table's transitions for legal sequences; it is the one that checks them."""
-    state = order.state
-    match event:
-        case Filled() if order.filled >= order.place.lots:
-            return "FILLED"
-        case Filled() if state in ("PENDING_NEW", "LIVE", "UNKNOWN"):
-            return "PARTIALLY_FILLED"
-        case OrderOpened() if state in ("PENDING_NEW", "UNKNOWN"):
-            return "PARTIALLY_FILLED" if order.filled else "LIVE"
-        case OrderCancelled() if state != "FILLED":
-            return "CANCELLED"
-        case OrderRejected():
-            return "REJECTED"
-        case CancelRejected() if state in ("LIVE", "PARTIALLY_FILLED", "PENDING_CANCEL"):
-            return "UNKNOWN"
-        case OutcomeLost() if state in ("PENDING_NEW", "PENDING_CANCEL"):
-            return "UNKNOWN"
-    return state
 
 
 def _event(at: int, struct: msgspec.Struct) -> Row:

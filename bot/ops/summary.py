@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from bot.domain.decisions import Cancel, Decision, Place, Rearm, Trip
-from bot.domain.events import Event, FeedEvent, Filled
+from bot.domain.decisions import Amend, Cancel, Decision, Place, Rearm, Trip
+from bot.domain.events import Event, FeedEvent, Filled, FillRecovered
 
 
 class TwoSided(Protocol):
@@ -31,6 +31,7 @@ class Summary:
         "_last",
         "_lost_at",
         "_two_sided",
+        "amended",
         "cancelled",
         "decisions",
         "fills",
@@ -46,6 +47,7 @@ class Summary:
         self.untrusted_ns = 0  # after the first trust
         self.two_sided_ns = 0
         self.placed = 0
+        self.amended = 0
         self.cancelled = 0
         self.fills = 0
         self.decisions = 0
@@ -68,7 +70,7 @@ class Summary:
 
     def learned(self, event: Event | FeedEvent, engine: HasOrders) -> None:
         """An event other than a market frame was learned."""
-        if isinstance(event, Filled):
+        if isinstance(event, Filled | FillRecovered):
             self.fills += 1
         self._uptime(event.at, engine)
 
@@ -78,6 +80,8 @@ class Summary:
         for decision in decisions:
             if isinstance(decision, Place):
                 self.placed += 1
+            elif isinstance(decision, Amend):
+                self.amended += 1
             elif isinstance(decision, Cancel):
                 self.cancelled += 1
             elif isinstance(decision, Trip):
@@ -119,5 +123,6 @@ class Summary:
     def __repr__(self) -> str:
         return (
             f"<Summary decisions={self.decisions} placed={self.placed} "
-            f"cancelled={self.cancelled} fills={self.fills} halts={len(self.halts)}>"
+            f"amended={self.amended} cancelled={self.cancelled} fills={self.fills} "
+            f"halts={len(self.halts)}>"
         )

@@ -8,14 +8,21 @@ from msgspec.structs import replace
 
 from bot.domain.decisions import Decision, Rearm, Resync, Trip
 from bot.domain.events import (
+    AmendRejected,
+    Cleared,
     Event,
     FeedEvent,
     FeedLost,
     FeedOpened,
     Filled,
+    FillRecovered,
+    Funded,
     LimitsTightened,
+    Obstructed,
+    OrderExpired,
     OrderRejected,
     OutcomeLost,
+    PositionAdopted,
     QuotingStopped,
     Rearmed,
 )
@@ -70,8 +77,23 @@ class EventTicker:
                 self._add(event.at, "stop", event.reason, "wary")
             case LimitsTightened():
                 self._add(event.at, "config", "risk limits tightened", "wary")
-            case Filled():
+            case Filled() | FillRecovered():
                 self._add(event.at, "fill", self._fill(event), "plain")
+            case OrderExpired():
+                self._add(event.at, "expired", event.reason, "wary")
+            case AmendRejected():
+                self._add(event.at, "rejected", f"amend: {event.reason}", "bad")
+            case PositionAdopted():
+                lots = self._instrument.quantity(event.lots)
+                text = f"the venue's position counts: {lots} ({event.reason})"
+                self._add(event.at, "position", text, "wary")
+            case Funded():
+                self._add(event.at, "funding", f"{event.amount:+f}", "plain")
+            case Obstructed():
+                text = f"{event.what}: {event.detail}" if event.detail else event.what
+                self._add(event.at, "obstacle", text, "bad")
+            case Cleared():
+                self._add(event.at, "cleared", event.what, "good")
             case OrderRejected():
                 self._add(event.at, "rejected", event.reason, "bad")
             case OutcomeLost():
@@ -97,13 +119,14 @@ class EventTicker:
                 case _:
                     pass
 
-    def _fill(self, event: Filled) -> str:
+    def _fill(self, event: Filled | FillRecovered) -> str:
         instrument = self._instrument
         verb = "bought" if event.side is Side.BUY else "sold"
         quantity = exact(instrument.quantity(event.lots), decimals(instrument.lot))
         price = exact(instrument.price(event.tick), decimals(instrument.tick))
         role = "maker" if event.maker else "TAKER"
-        return f"{verb:<6} {quantity} at {price}  {role}"
+        late = "  recovered" if isinstance(event, FillRecovered) else ""
+        return f"{verb:<6} {quantity} at {price}  {role}{late}"
 
     def _add(self, at: int, kind: str, text: str, tone: Tone) -> None:
         last = self._ring[-1] if self._ring else None

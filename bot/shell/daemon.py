@@ -82,6 +82,11 @@ class Daemon:
             self._turn()
         return not self._has_working_orders()
 
+    def settle(self) -> None:
+        """Learn what is left in the inbox, after the end."""
+        while len(self._inbox):
+            self._turn()
+
     def _turn(self) -> None:
         items = self._inbox.drain(BATCH_MAX)
         now = self._clock.now()

@@ -12,12 +12,13 @@ Cancels pass every gate.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, Final, Protocol
 
 import structlog
-from asyncio_throttle import Throttler
+from asyncio_throttle.throttler import Throttler
 
 from bot.core.orders import OrderState, OrderTable
 from bot.domain.decisions import Amend, Cancel, Place, Request
@@ -34,7 +35,7 @@ from bot.domain.events import (
     OutcomeLost,
     OwnEvent,
 )
-from bot.domain.units import NS_PER_MS
+from bot.domain.units import NS_PER_MS, Side
 from bot.shell.clock import Clock
 from bot.shell.entries import Entries, Entry
 from bot.shell.inbox import Inbox
@@ -42,6 +43,8 @@ from bot.shell.outbox import Outbox, Tasks
 from bot.shell.resolver import Resolver, settled
 from bot.shell.wire import CallFailed, Gate
 from bot.venues.orderentry import Call, OrderCodec, OrderReport, Refusal, Verdict
+
+FillKey = tuple[str, str, Side]  # order, trade, side: one execution
 
 STALE_NS: Final = 500 * NS_PER_MS  # a quote older than this is not sent any more
 CANCEL_AGAIN_S: Final = 0.25
@@ -68,7 +71,9 @@ class Gateway:
 
     `orders` is read, never written: events change it. `unheard` is told when the private stream
     does not speak of an order that the venue accepted, `unasked` when the venue took orders
-    out by itself, `clock_wrong` when it refused our time; `broke` gets what must not happen.
+    out by itself, `clock_wrong` when it refused our time, `silence` when it asked for some.
+    `told_before` are executions that the journals of earlier runs hold. `throttle` spaces
+    ordinary questions.
     """
 
     def __init__(
@@ -85,6 +90,8 @@ class Gateway:
         unasked: Callable[[str], None],
         clock_wrong: Callable[[], None],
         silence: Callable[[int, bool], None],
+        told_before: Container[FillKey] = (),
+        throttle: AbstractAsyncContextManager[Any] | None = None,
     ) -> None:
         self._line = line
         self._codec = codec
@@ -99,13 +106,15 @@ class Gateway:
         self._silence = silence
         self._entries = Entries()
         self._resolver = Resolver(self.ask, codec, orders, clock, self._put)
-        self._throttle = Throttler(rate_limit=READS_PER_S, period=1.0)
+        self._told_before = told_before
+        self._throttle = throttle or Throttler(rate_limit=READS_PER_S, period=1.0)
         self._log = structlog.get_logger()
         self._epoch = 0
         self._shut = False
         self._owed_since: dict[str, int] = {}
         self.active_at = 0  # the last own activity of any kind, ns
         self.in_flight = 0  # requests about orders without an answer
+        self.sent_at = 0  # when a placement or amend last left, ns
         self.sent = 0  # of them, since the beginning
 
     # --- what the pump wants done -----------------------------------------------------------
@@ -145,7 +154,7 @@ class Gateway:
         def gate() -> bool:
             if not all(self._may_leave(entry) for entry in entries):
                 return False
-            now = self._clock.now()
+            self.sent_at = now = self._clock.now()
             for entry in entries:
                 entry.touched_at = now
                 if placement:
@@ -337,8 +346,12 @@ class Gateway:
         if isinstance(event, OrderCancelled) and entry is not None and not entry.cancel_asked:
             self._unasked(order_id)  # a dead-man's switch, or a person
         if isinstance(event, Filled) and not self._orders.knows(order_id):
-            self._put(recovered(event))
-        elif isinstance(event, FillRecovered) or not order_id or self._orders.knows(order_id):
+            event = recovered(event)
+        if isinstance(event, FillRecovered):
+            # A venue was seen to repeat a fill after forty minutes, and after a restart.
+            if (order_id, event.trade_id, event.side) not in self._told_before:
+                self._put(event)
+        elif not order_id or self._orders.knows(order_id):
             self._put(event)
 
     # --- a look around ------------------------------------------------------------------------

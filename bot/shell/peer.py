@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from bot.venues.binance.endpoints import both_hosts, foreign_hosts
+from bot.venues.binance.orders import UNKNOWN_TO_CCXT
 
 # (venue) -> ccxt's class, the kinds of REST address that are used, and the user stream's type.
 PRODUCTS: Final = {
@@ -72,7 +73,10 @@ def new_peer(access: Access, timeout_ms: int, hooks: dict[str, Callable[..., Any
 
         return call
 
-    members = {replaced: method(hook, replaced) for replaced, hook in hooks.items()}
+    members: dict[str, Any] = {name: method(hook, name) for name, hook in hooks.items()}
+    entry = import_module("ccxt.base.types").Entry
+    for missing, (path, api, verb) in UNKNOWN_TO_CCXT.items():
+        members[missing] = entry(path, [api], verb, {"cost": 1})
     kind: Any = type(name, (base,), members)
     peer = kind(
         {

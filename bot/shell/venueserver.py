@@ -8,13 +8,16 @@ what it did is written before it is answered. Written times are wall-clock ms.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
-from typing import Final, NamedTuple, Protocol, Self
+from typing import Any, Final, NamedTuple, Protocol, Self
 
 from aiohttp import web
 
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
+from bot.shell.misbehaviour import Listed, Misbehaviour
+from bot.shell.remoteswitch import asks_switch, obey
 from bot.shell.venuesockets import Motion, Pulse, SocketStats, VenueSockets
 from bot.sim.account import Account
 from bot.sim.events import LevelSet, Printed, Private, Public
@@ -91,7 +94,8 @@ class VenueServer:
 
     `speed` is virtual time per wall time, `clock` the wall clock in ns, `start` the market's
     virtual time at the beginning (the wall clock's where not given). `clients` trade on the
-    market's own exchange. Raises ValueError for a venue without a protocol here.
+    market's own exchange. Misbehaviour is switched on `misbehave`, and from outside the process
+    if `switchable`. Raises ValueError for a venue without a protocol here.
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class VenueServer:
         pulse: Pulse | None = None,
         queued_max: int | None = None,
         clients: Sequence[Client] = (),
+        switchable: bool = False,
     ) -> None:
         assert speed > 0
         self.market = market
@@ -114,7 +119,7 @@ class VenueServer:
         self._clock = clock
         self._speed = speed
         self._text = PublicText(instrument)
-        limits = {} if queued_max is None else {"queued_max": queued_max}
+        limits: dict[str, Any] = {} if queued_max is None else {"queued_max": queued_max}
         self.sockets = VenueSockets(
             session_of=self._session_of,
             respond=self._respond,
@@ -122,6 +127,7 @@ class VenueServer:
             clock=clock,
             host=host,
             port=port,
+            admit=self._admit,
             **limits,
         )
         self._began = self._last = clock()
@@ -133,6 +139,9 @@ class VenueServer:
         for client in clients:
             client.account.stamp = self._stamp
         self.desk = Desk(api, seats, self._wall_ms)
+        self._switchable = switchable
+        lists = {Listed(*one): partial(self._show, *one) for one in self.desk.lists()}
+        self.misbehave = Misbehaviour(clock, self.sockets, lists)
         self._board = Board(self._text)
         self._planned = -1
         self._id_shift = 0
@@ -155,6 +164,7 @@ class VenueServer:
     async def close(self) -> None:
         """Stop the market, close every socket. Raises what the market raised, if it did."""
         error = await self._motion.end()
+        await self.misbehave.close()
         await self.sockets.close()
         if error is not None:
             raise error
@@ -212,6 +222,7 @@ class VenueServer:
             self._depth_updates += stream.kind == "depth"
             self._book_tickers += stream.kind == "bookTicker"
             self._publish(stream, raw, stalled)
+        self.misbehave.tend(wall)
         self.sockets.tend(wall)
         self._steps += 1
 
@@ -229,7 +240,7 @@ class VenueServer:
 
     def publish_user(self, name: str, raw: bytes) -> None:
         """Send a client one of his own events; `name` is that of his stream."""
-        self.sockets.publish(name, raw)
+        self.misbehave.events.publish(name, raw)
 
     def _stamp(self, at: int) -> int:
         """The wall-clock ms of a time of the market that is not long ago."""
@@ -291,9 +302,20 @@ class VenueServer:
         self._take(wall, self.market.flow.feed_stalled(now))
         return reply
 
+    def _show(self, key: str, path: str) -> bytes:
+        return self.desk.show(key, path, self._last // NS_PER_MS, self.virtual(self._last))
+
     async def _respond(self, request: web.Request) -> web.Response:
-        arrived = self._wall_ms()
-        return written(self.answer(await read(request), arrived))
+        if self._switchable and asks_switch(request):
+            status, body = obey(self.misbehave, await request.read())
+            return web.Response(status=status, body=body, content_type="application/json")
+        asked = await read(request)
+        return await self.misbehave.respond(
+            request, lambda at: written(self.answer(asked, at // NS_PER_MS))
+        )
+
+    async def _admit(self, request: web.Request) -> web.Response | None:
+        return await self.misbehave.admit(request)
 
     def stats(self) -> ServerStats:
         """Counts for eyes and tests."""

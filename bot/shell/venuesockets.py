@@ -200,6 +200,7 @@ def broken(task: asyncio.Task[None]) -> Exception | None:
 class VenueSockets:
     """One port on `host`. `clock` is the wall clock in ns.
 
+    `admit`, if there is one, may answer a request for a web socket itself instead of None.
     The owner calls `tend` every few milliseconds: it releases delayed messages and pings.
     """
 
@@ -213,6 +214,7 @@ class VenueSockets:
         host: str,
         port: int,
         queued_max: int = QUEUED_MAX,
+        admit: Callable[[web.Request], Awaitable[web.Response | None]] | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -223,6 +225,7 @@ class VenueSockets:
         self._pulse = pulse
         self._clock = clock
         self._queued_max = queued_max
+        self._admit = admit
         self._runner: web.AppRunner | None = None
         self._clients: dict[int, Client] = {}
         self._streams: dict[str, dict[int, Client]] = {}
@@ -345,10 +348,11 @@ class VenueSockets:
 
     # --- Faults ----------------------------------------------------------------------------
 
-    def cut(self) -> None:
-        """Drop every web socket abruptly, without a close frame."""
+    def cut(self, which: Callable[[Session], bool] | None = None) -> None:
+        """Drop web sockets (every one, or those of some sessions) without a close frame."""
         for client in list(self._clients.values()):
-            client.abort()
+            if which is None or which(client.session):
+                client.abort()
 
     def mute(self, seconds: float) -> None:
         """Stay connected and say nothing, not even a pong; what would be said is lost."""
@@ -380,6 +384,8 @@ class VenueSockets:
             return web.Response(status=503, text="Service Unavailable")
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return await self._respond(request)
+        if self._admit is not None and (refusal := await self._admit(request)) is not None:
+            return refusal
         session = self._session_of(request.path, request.query)
         if session is None or len(self._clients) >= CLIENTS_MAX:
             return web.Response(status=404 if session is None else 503)

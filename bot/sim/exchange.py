@@ -44,7 +44,7 @@ _NOBODY: Final = -1
 class Refusal(StrEnum):
     """Why an order never existed."""
 
-    WOULD_MATCH = "post-only would match"
+    WOULD_MATCH = "post_only would match"
     BOOK_FULL = "too many orders rest"
 
 

@@ -145,7 +145,7 @@ class Paper:
             return
         crosses = place.tick >= h.ask if place.side is Side.BUY else place.tick <= h.bid
         if crosses:
-            self._report(at, OrderRejected, place.order_id, "post-only would match")
+            self._report(at, OrderRejected, place.order_id, "post_only would match")
             return
         j = next((j for j in range(SLOTS) if self._ids[j] is None), None)
         if j is None:

@@ -104,6 +104,10 @@ class Permissions(msgspec.Struct, frozen=True, gc=False):
     ip_restricted: bool
 
 
+class NotTrading(ValueError):
+    """The symbol is listed and does not trade; str says so in words for a user."""
+
+
 class Verdict(Enum):
     """What an error says about the request that got it.
 

@@ -754,7 +754,7 @@ def test_nothing_is_allowed_before_its_gate(segments: list[tuple[str, float]]) -
 
 def test_the_table_has_every_cause_once() -> None:
     names = [rule.trigger.__name__ for rule in rules(RISK)]
-    assert len(names) == len(set(names)) == 14
+    assert len(names) == len(set(names)) == 18
     assert [r.trigger.__name__ for r in rules(RISK) if r.staged] == ["depth", "spread"]
 
 

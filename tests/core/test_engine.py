@@ -17,13 +17,16 @@ from bot.core.gate import Refusal
 from bot.core.orders import OrderState
 from bot.core.quoting import calibrate_g, glft
 from bot.core.triggers import Severity, Verdict
-from bot.domain.decisions import Cancel, Decision, Place, Rearm, Resync, Trip
+from bot.domain.decisions import Amend, Cancel, Decision, Place, Rearm, Resync, Trip
 from bot.domain.events import (
+    Amended,
+    AmendRejected,
     CancelRejected,
     Event,
     Filled,
     LimitsTightened,
     OrderCancelled,
+    OrderExpired,
     OrderOpened,
     OrderRejected,
     OutcomeLost,
@@ -112,6 +115,8 @@ def words(decision: Decision) -> str:
     match decision:
         case Place(order_id, side, tick, lots, level):
             return f"place {order_id} {side.name} {lots} @{tick} level {level}"
+        case Amend(order_id, side, tick, lots, level):
+            return f"amend {order_id} {side.name} {lots} @{tick} level {level}"
         case Cancel(order_id):
             return f"cancel {order_id}"
         case Resync(reason):
@@ -269,6 +274,8 @@ class Playbook:
         at = self.now + ACK_NS
         if isinstance(decision, Place):
             return OrderOpened(at, decision.order_id)
+        if isinstance(decision, Amend):
+            return Amended(at, decision.order_id, decision.tick, decision.lots)
         return OrderCancelled(at, decision.order_id) if isinstance(decision, Cancel) else None
 
     # --- looking ---
@@ -1018,7 +1025,7 @@ def test_a_fill_while_one_side_is_empty_is_attributed_to_the_spread() -> None:
 
 Step = tuple[str, int, bool]
 KINDS = ["move", "move", "move", "fill", "fill", "part", "lost", "cross", "mute", "wait"]
-KINDS += ["open", "reject", "vanish", "unknown", "rearm"]
+KINDS += ["open", "reject", "vanish", "unknown", "rearm", "amended", "refused", "expired"]
 steps = st.lists(
     st.tuples(
         st.sampled_from(KINDS),
@@ -1062,6 +1069,13 @@ def do(play: Playbook, step: Step) -> None:
         play.opened(order.order_id)
     elif what == "unknown":
         play.tell(OutcomeLost(play.now, order.order_id), "unknown")
+    elif what == "amended" and order.amending:
+        word = (order.amend_tick, order.amend_lots) if flag or n % 3 else (order.tick, order.lots)
+        play.tell(Amended(play.now, order.order_id, *word), "amended")
+    elif what == "refused" and order.amending and order.filled_lots <= order.lots:
+        play.tell(AmendRejected(play.now, order.order_id, "no"), "amend rejected")
+    elif what == "expired":
+        play.tell(OrderExpired(play.now, order.order_id, "by the venue"), "expired")
     elif what == "reject" and order.state is OrderState.PENDING_NEW:
         play.tell(OrderRejected(play.now, order.order_id, "no"), "rejected")
     else:
@@ -1074,11 +1088,12 @@ def assert_sane(play: Playbook, seen: int) -> None:
     position = engine.ledger.position_lots
     for side in Side:
         assert side * position + engine.orders.exposure_lots(side) <= most
-    bids, asks = play.quotes()
+    bids = [order.highest_tick for order in engine.orders.working(Side.BUY)]
+    asks = [order.lowest_tick for order in engine.orders.working(Side.SELL)]
     assert not bids or not asks or max(bids) < min(asks)
     for batch in play.batches[seen:]:
         made = kinds(batch.decisions)
-        assert not ("Trip" in made and "Place" in made)
+        assert not ("Trip" in made and ("Place" in made or "Amend" in made))
         assert "Cancel" not in made[made.index("Place") :] if "Place" in made else True
         cancelled = {d.order_id for d in batch.decisions if isinstance(d, Cancel)}
         if "Trip" in made:
@@ -1097,15 +1112,23 @@ def assert_sane(play: Playbook, seen: int) -> None:
     assert engine.deadline() == play.batches[-1].now + 100 * NS_PER_MS
 
 
-@given(steps, st.booleans(), st.sampled_from([15, 40]))
-@settings(max_examples=60, deadline=None)
-def test_no_story_breaks_a_promise(story: list[Step], obedient: bool, unit: int) -> None:
+@given(
+    steps,
+    st.booleans(),
+    st.sampled_from([15, 40]),
+    st.sampled_from(["none", "requeue", "requeue", "reduce"]),
+)
+@settings(max_examples=80, deadline=None)
+def test_no_story_breaks_a_promise(
+    story: list[Step], obedient: bool, unit: int, amend: str
+) -> None:
     play = Playbook(
         obedient=obedient,
         unit_lots=unit,
         loss_budget=1e4,
         tolerance_ticks=3,
         sizes_units=(1.0, 0.5),
+        amend=amend,
     )
     for step in story:
         seen = len(play.batches)

@@ -306,7 +306,7 @@ class TestLedger:
         buy(ledger, "1000.0")
         assert repr(ledger) == (
             "Ledger(AB position_lots=1 cash=-999.90000 average_cost=999.90000 n_fills=1"
-            " turnover=1000.0 funding=0)"
+            " turnover=1000.0 funding=0 adopted=0)"
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -91,8 +92,9 @@ def test_ports_are_published_on_loopback_only(service):
 
 
 def test_runs_are_kept_and_the_config_is_only_read(compose, service):
-    runs, config = service["volumes"]
-    assert runs["target"] == instructions("VOLUME")[0]
+    runs, state, config = service["volumes"]
+    assert [runs["target"], state["target"]] == instructions("VOLUME")
+    assert "MMBOT_STATE=" + state["target"] in "\n".join(instructions("ENV"))
     assert runs["target"] == f"{instructions('WORKDIR')[-1]}/runs"
     assert runs["source"] in compose["volumes"]
     assert config["read_only"] is True
@@ -165,3 +167,65 @@ def test_the_health_check_fails_when_nobody_listens():
     with socket.socket() as taken:  # bound and not listening: refuses connections
         taken.bind(("127.0.0.1", 0))
         assert healthcheck(taken.getsockname()[1]) != 0
+
+
+# --- the watchdog ----------------------------------------------------------------------------
+
+UNIT = ROOT / "deploy" / "mmbot-watchdog@.service"
+
+
+@pytest.fixture(scope="module")
+def watchdog(compose: Any) -> Any:
+    return compose["services"]["watchdog"]
+
+
+def test_the_watchdog_lives_apart_from_the_bot_and_shares_its_state(service, watchdog):
+    assert not {"depends_on", "pid", "network_mode", "links"} & watchdog.keys()
+    assert watchdog["restart"] == "unless-stopped"
+    assert watchdog["image"] == service["image"]
+    assert watchdog["user"] == service["user"]  # or neither may read the other's heartbeat
+    state = {mount["source"]: mount for mount in service["volumes"]}["state"]
+    assert state in watchdog["volumes"]
+    assert watchdog["profiles"]  # on paper there is nothing to watch
+
+
+def test_the_watchdog_can_do_little(watchdog):
+    for key in ("read_only", "cap_drop", "security_opt"):
+        assert watchdog[key]
+    assert watchdog["mem_limit"] == watchdog["memswap_limit"]
+    assert "ports" not in watchdog
+    writable = [mount["target"] for mount in watchdog["volumes"] if not mount.get("read_only")]
+    assert writable == ["/var/lib/mmbot/state"]
+
+
+def test_the_watchdogs_config_is_a_real_one(watchdog):
+    command, path = watchdog["command"]
+    assert command == "watchdog"
+    assert (ROOT / "config" / Path(path).relative_to("/config")).is_file()
+
+
+def test_the_unit_comes_back_and_does_not_go_with_the_bot():
+    lines = [line for line in UNIT.read_text("utf-8").splitlines() if not line.startswith("#")]
+    said = dict(line.split("=", 1) for line in lines if "=" in line)
+    assert (said["Restart"], said["StartLimitIntervalSec"]) == ("always", "0")
+    assert not {"BindsTo", "PartOf", "Requires"} & said.keys()
+    assert said["Environment"] == "MMBOT_STATE=/var/lib/mmbot/state"
+    assert said["ExecStart"].split()[1:] == ["watchdog", "/etc/mmbot/%i.yaml"]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd here")
+def test_systemd_understands_the_unit(tmp_path):
+    program = tmp_path / "mmbot"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    copy = tmp_path / UNIT.name
+    text = UNIT.read_text("utf-8").replace("/opt/mmbot/bin/mmbot", str(program))
+    copy.write_text(text.replace("User=mmbot\nGroup=mmbot\n", ""))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(copy)],  # noqa: S607 - wherever it is
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

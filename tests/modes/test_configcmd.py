@@ -8,7 +8,7 @@ from bot.modes.sections import Settings
 from bot.modes.settings import LEAVES, load
 
 CONFIG = Path(__file__).parents[2] / "config"
-SHIPPED = sorted(CONFIG.glob("paper-*.yaml"))
+SHIPPED = sorted(CONFIG.glob("*-binance-*.yaml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

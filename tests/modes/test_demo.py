@@ -155,7 +155,7 @@ def test_the_exchange_ends_with_a_killed_bot_and_a_warming_bot_with_sigterm(
     ("arguments", "sentence"),
     [
         (["--scenario", "storm"], "--scenario storm is not known: give calm, "),
-        (["--set", "mode=testnet"], "mode is testnet"),
+        (["--set", "mode=live"], "account.name is missing"),
         (["--set", "web.host=0.0.0.0"], "web.host: '0.0.0.0' is not a loopback address"),
         (["--config", "none.yaml"], "none.yaml"),
         (["--picture", "none/x.svg"], "none is no folder"),
@@ -174,7 +174,7 @@ def test_numbers_that_are_none(option: str) -> None:
     assert isinstance(done.exception, SystemExit)
 
 
-@pytest.mark.parametrize("command", [["demo"], ["run", str(DEMO)]])
+@pytest.mark.parametrize("command", [["demo"], ["run", str(DEMO), "--set", "mode=paper"]])
 def test_a_port_that_is_taken(command: list[str], tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     before = signal.getsignal(signal.SIGTERM)
@@ -189,7 +189,7 @@ def test_a_port_that_is_taken(command: list[str], tmp_path: Path) -> None:
 def test_an_exchange_that_does_not_start_says_why() -> None:
     with ExchangeProcess(["--symbol", "NOSUCH"]) as exchange:
         with pytest.raises(DemoError, match=r"did not start: .*NOSUCH"):
-            exchange.url()
+            exchange.served()
         pid = exchange.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -200,8 +200,9 @@ def test_run_from_outside(tmp_path: Path) -> None:
     config = Path(shutil.copy(DEMO, tmp_path / "bot.yaml"))
     with ExchangeProcess([]) as exchange, ExitStack() as stack:
         name = f"run {config}"
-        there, runs = exchange.url(), tmp_path / "runs"
+        there, runs = exchange.served().url, tmp_path / "runs"
         environment = {"MMBOT_FEED__BASE_URL": there, "MMBOT_RUN__LOG_LEVEL": "info"}
+        environment["MMBOT_MODE"] = "paper"
         bot = Bot(runs, *name.split(), **environment)
         stack.callback(bot.process.communicate)
         stack.callback(bot.process.kill)
@@ -226,7 +227,7 @@ def test_run_from_outside(tmp_path: Path) -> None:
 
 def test_run_on_nothing(tmp_path: Path) -> None:
     sets = [f"run.folder={tmp_path}", "web.port=0", "feed.patience_s=0.2"]
-    sets += ["feed.base_url=http://127.0.0.1:9"]
+    sets += ["feed.base_url=http://127.0.0.1:9", "mode=paper"]
     done = mmbot("run", DEMO, "--json", *[word for one in sets for word in ("--set", one)])
     assert (done.exit_code, json.loads(done.stdout)["reason"]) == (5, "the venue cannot be reached")
     said = [json.loads(line) for line in done.stderr.splitlines()]

@@ -64,6 +64,26 @@ CASES = [
         {"paper__entry_latency_ms_min": 3001},
         {"paper__entry_latency_ms_min": 3000},
     ),
+    (
+        "execution.recv_window_ms",
+        {"execution__request_timeout_ms": 999},
+        {"execution__request_timeout_ms": 1_000},
+    ),
+    (
+        "execution.in_flight_ms",
+        {"execution__in_flight_ms": 5_001},
+        {"execution__in_flight_ms": 5_000},
+    ),
+    (
+        "execution.open_orders_ms",
+        {"execution__position_ms": 4_999},
+        {"execution__position_ms": 5_000},
+    ),
+    (
+        "execution.dead_man_s",
+        {"execution__dead_man_s": 10, "execution__request_timeout_ms": 3_334},
+        {"execution__dead_man_s": 10, "execution__request_timeout_ms": 3_333},
+    ),
     ("ladder.sizes_units", {"ladder__sizes_units": [5.1]}, {"ladder__sizes_units": [5]}),
     (
         "ladder.sizes_units",

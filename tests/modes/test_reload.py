@@ -13,7 +13,7 @@ from bot.domain.events import LimitsTightened
 from bot.domain.params import RiskParams
 from bot.modes.relations import ORDERED
 from bot.modes.reload import LOWER_IS_TIGHTER, Reload, change
-from bot.modes.settings import KEYS, Loaded, load
+from bot.modes.settings import KEYS, ConfigError, Loaded, load
 from bot.shell.clock import Clock
 from bot.shell.inbox import Inbox
 from tests.shell.wire import eventually
@@ -90,6 +90,39 @@ def test_what_is_no_limit_waits() -> None:
     assert (found.risk, found.tightened) == (RISK, {})
     assert list(found.waiting) == ["quote.eta", "risk.depth_both", "web.port"]
     assert found.waiting["web.port"] == ("8787", "1")
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key.startswith(("account.", "execution."))])
+def test_whose_orders_and_how_they_travel_waits_for_a_restart(key: str) -> None:
+    values = {
+        "account.name": "main",
+        "account.api_key_file": "a.key",
+        "account.secret_file": "a.secret",
+        "account.neutral_qty": "1",
+        "account.acknowledge": "more",
+        "execution.amend": "never",
+        "execution.dead_man_s": "20",
+        "execution.request_timeout_ms": "4000",
+        "execution.open_orders_ms": "6000",
+        "execution.position_ms": "20000",
+    }
+    found = change(RUNNING, RISK, config(f"{key}={values.get(key, '1500')}"))
+    assert (found.risk, found.tightened, list(found.waiting)) == (RISK, {}, [key])
+
+
+def test_a_smaller_loss_is_acknowledged_anew_before_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "live.yaml"
+    text = (CONFIG.parent / "live-example.yaml").read_text()
+    words = "I accept losing up to {} USDT on account main"
+    path.write_text(text.replace("acknowledge: #", f"acknowledge: {words.format(100)} #"))
+    running = load(path, env={})
+    less = ["risk.loss_budget=50"]
+    with pytest.raises(ConfigError, match=words.format(50)):
+        load(path, env={}, sets=less)
+    new = load(path, env={}, sets=[*less, f"account.acknowledge={words.format(50)}"])
+    found = change(running, running.params.risk, new)
+    assert list(found.tightened) == ["risk.loss_budget"]
+    assert list(found.waiting) == ["account.acknowledge"]
 
 
 def test_another_instrument_tightens_nothing() -> None:

@@ -72,6 +72,14 @@ def test_the_latency_of_paper_orders():
     assert paper.feed_latency_ms_floor == 1.0
 
 
+def test_how_orders_travel():
+    execution = sections.ExecutionSection()
+    assert (execution.recv_window_ms, execution.request_timeout_ms) == (1_000, 3_000)
+    assert (execution.in_flight_ms, execution.open_orders_ms) == (2_000, 5_000)
+    assert (execution.position_ms, execution.filters_s) == (15_000, 60)
+    assert (execution.dead_man_s, execution.amend) == (15, "auto")
+
+
 def test_layers_merge_the_later_one_winning():
     weak = {
         "venue": "binance-spot",
@@ -110,6 +118,16 @@ def test_the_process_environment_is_not_read(monkeypatch):
         ("run.log_level", ["debug", "error"], ["loud", None]),
         ("run.market_days", [0, 7], [-1, 0.5, "a week"]),
         ("run.folder", ["runs"], [7, None]),
+        ("account.name", ["main", "usdm-demo", "7.b", None], ["", "a b", "-x", "x" * 33, 7]),
+        ("account.api_key_file", ["../a.key", "/run/secrets/k", None], ["", 7, "k" * 64]),
+        ("account.secret_file", ["s.txt", "a" * 31], ["aZ9" * 20, "-----BEGIN PRIVATE KEY-----"]),
+        ("account.acknowledge", ["I accept", None], [7, True]),
+        ("account.neutral_qty", [Decimal("1.5"), 0, None], [-1, "much", float("nan")]),
+        ("execution.recv_window_ms", [1, 2_000], [0, 2_001, 1.5, "1 s", None]),
+        ("execution.dead_man_s", [10, 15], [9, 601, 15_000, 10.5]),
+        ("execution.request_timeout_ms", [3_000], [0, -1, 3.5]),
+        ("execution.filters_s", [60], [0, None]),
+        ("execution.amend", ["auto", "never"], ["always", True, None]),
     ],
 )
 def test_keys_of_a_daemon(key: str, right: list[object], wrong: list[object]) -> None:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -100,6 +101,37 @@ def test_from_outside(tmp_path: Path) -> None:
             free.bind(("127.0.0.1", port))
 
 
+def post(url: str, command: object) -> tuple[int, bytes]:
+    """Status and body of a command to a served market."""
+    request = urllib.request.Request(f"{url}/_misbehave", json.dumps(command).encode())  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, refusal.read()
+
+
+def test_misbehaviour_is_switched_from_outside_where_it_was_asked_for() -> None:
+    ban = {"name": "ban", "arguments": {"seconds": 60}}
+    with serving("--json") as plain, serving("--json", "--misbehaviour") as wild:
+        url = json.loads(first_line(plain))["url"]
+        assert post(url, ban)[0] == 404
+        url = json.loads(first_line(wild))["url"]
+        status, report = post(url, ban)
+        assert (status, json.loads(report)["active"]) == (200, {"ban": None})
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            urllib.request.urlopen(f"{url}/fapi/v1/ping", timeout=10)  # noqa: S310
+        refusal.value.close()
+        assert refusal.value.code == 418
+        assert post(url, {"name": "no_such"})[0] == 400
+        status, report = post(url, {"name": "heal"})
+        assert (status, json.loads(report)["met"]) == (200, {"ban": 1})
+        with urllib.request.urlopen(f"{url}/fapi/v1/ping", timeout=10) as answer:  # noqa: S310
+            assert answer.status == 200
+        assert ends([plain, wild], signal.SIGTERM, signal.SIGTERM) == [(0, b"", b"")] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -108,6 +140,7 @@ def test_from_outside(tmp_path: Path) -> None:
         (["--scenario", "storm"], "--scenario storm is not known: give calm, "),
         (["--venue", "binance-coinm", "--symbol", "BTCUSD_PERP"], "no simulated market of"),
         (["--symbol", "NOSUCH"], "NOSUCH"),
+        (["--misbehaviour", "--capture", "x"], "--misbehaviour is of the simulated exchange"),
     ],
 )
 def test_mistakes(arguments: list[str], sentence: str) -> None:

@@ -12,10 +12,13 @@ import pytest
 from bot.domain.instrument import Fees
 from bot.domain.params import Params
 from bot.modes.configcmd import show
+from bot.modes.entry import LIMITS
 from bot.modes.settings import KEYS, LEAVES, ConfigError, Loaded, load
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "config").glob("paper-*.yaml"))
+TESTNETS = sorted((ROOT / "config").glob("testnet-*.yaml"))
+EXAMPLE = ROOT / "config" / "live-example.yaml"
 USDM = ROOT / "config" / "paper-binance-usdm.yaml"
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
@@ -70,10 +73,45 @@ def test_a_shipped_config_loads_and_is_what_a_replay_without_config_uses(path):
     assert set(bare.sources) == set(loaded.sources) == set(LEAVES)
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", TESTNETS, ids=lambda path: path.stem)
+def test_a_testnet_config_listens_to_the_testnet_and_finds_its_keys_beside_it(path):
+    loaded = load(path, env={})
+    assert path.stem == f"testnet-{loaded.settings.venue}"
+    assert path.read_text().startswith("# yaml-language-server: $schema=./schema.json\n")
+    worlds = {"binance-spot": "testnet", "binance-usdm": "demo"}
+    assert loaded.settings.feed.world == worlds[loaded.settings.venue]
+    assert loaded.sources["feed.world"] == "default (mode)"
+    assert loaded.folder == path.parent
+    stated = {key for key, source in loaded.sources.items() if source.startswith(str(path))}
+    assert {f"risk.{name}" for name in LIMITS} <= stated
+    assert load(path, env={}, sets=["mode=paper"]).settings.feed.world == "live"
+
+
+def test_there_is_a_testnet_config_for_both_markets():
+    assert [path.stem for path in TESTNETS] == ["testnet-binance-spot", "testnet-binance-usdm"]
+
+
+def test_the_live_example_loads_once_it_is_acknowledged(file):
+    sentence = refusal(EXAMPLE)
+    right = "I accept losing up to 100 USDT on account main"
+    assert sentence == (
+        f"{EXAMPLE}:{line_of(EXAMPLE, 'acknowledge:')}: account.acknowledge is empty, "
+        f'but mode live needs it to be exactly "{right}".'
+    )
+    file.write_text(re.sub("acknowledge: #.*", f'acknowledge: "{right}"', EXAMPLE.read_text()))
+    loaded = load(file, env={})
+    assert (loaded.settings.mode, loaded.settings.feed.world) == ("live", "live")
+
+
+def test_the_demo_is_a_testnet_with_its_limits_stated():
+    loaded = load(ROOT / "config" / "demo.yaml", env={})
+    assert (loaded.settings.mode, loaded.settings.feed.world) == ("testnet", "demo")
+
+
+@pytest.mark.parametrize("path", [*SHIPPED, *TESTNETS, EXAMPLE], ids=lambda path: path.stem)
 def test_every_key_of_a_shipped_config_is_commented(path):
     keys = [line for line in path.read_text().splitlines() if re.match(r"\s*\w+: \S", line)]
-    assert len(keys) > 30
+    assert len(keys) > 25
     assert [line for line in keys if "#" not in line and "symbol" not in line] == []
 
 
@@ -158,6 +196,11 @@ def test_the_process_environment_is_left_alone(monkeypatch):
     monkeypatch.setenv("MMBOT_QUOTE__ETA", "7")
     assert load(USDM, env={}).params.quote.eta == 1.0
     assert load(USDM, env=os.environ).params.quote.eta == 7.0
+
+
+def test_keys_and_the_state_folder_in_the_environment_are_no_settings():
+    env = {"MMBOT_API_KEY": "[not: yaml", "MMBOT_SECRET": "{", "MMBOT_STATE": "[x"}
+    assert load(USDM, env=env).digest == load(USDM, env={}).digest
 
 
 def test_sizes_are_exact_decimals_whether_quoted_or_not(file):
@@ -271,7 +314,14 @@ def same_section(key: str, other: str) -> bool:
         ("quote.tick", "the nearest is instrument.tick."),
         ("quote.unit_lots", "write quote.unit_qty in base currency."),
         ("risk.max_order_lots", "write risk.max_order_qty in base currency."),
-        ("venue_api_key", "secrets are never part of a config."),
+        ("venue_api_key", "secrets are never part of a config: account.api_key_file and "),
+        ("account.api_key", "secrets are never part of a config: account.api_key_file and "),
+        ("account.secret", "account.secret_file name files that hold them."),
+        ("account.secret_fil", "the nearest is account.secret_file."),
+        ("account.acknowlege", "the nearest is account.acknowledge."),
+        ("execution.dead_man_ms", "the nearest is execution.dead_man_s."),
+        ("execution.recv_window_s", "the nearest is execution.recv_window_ms."),
+        ("execution.filters_ms", "the nearest is execution.filters_s."),
         ("zzz", "`mmbot config schema` lists those that exist."),
         ("", "key=value"),
         ("risk.", "is not a key"),
@@ -331,8 +381,6 @@ def test_a_section_must_hold_keys(file, value):
         ("loss_budget: 500.0", "loss_budget: -5", "should be greater than 0"),
         ("mode: paper", "mode: papr", "(did you mean paper?)"),
         ("mode: paper", "mode: NO", "is 'NO', but should be 'paper', 'testnet' or 'live'"),
-        ("mode: paper", "mode: live", "order entry for testnet and live is not part of this"),
-        ("mode: paper", "mode: testnet", "mode should be paper"),
         ("model: glft", "model: gltf", "(did you mean glft?)"),
         ("venue: binance-usdm", "venue: binance-usdn", "(did you mean binance-usdm?)"),
         ("symbol: BTCUSDT", "symbol: btc/usdt", "should be spelled BTCUSDT"),
@@ -377,8 +425,8 @@ def test_a_wrong_value_names_the_environment_or_the_flag():
     assert refusal(USDM, env={"MMBOT_RISK__LOSS_BUDGET": ""}).startswith("environment MMBOT_RISK")
     sentence = refusal(USDM, sets=("risk.loss_budget=-5",))
     assert sentence.startswith("--set: risk.loss_budget is -5, but should be greater than 0")
-    sentence = refusal(USDM, sets=("mode=live",))
-    assert sentence.startswith("--set: mode is live")
+    sentence = refusal(USDM, sets=("mode=lve",))
+    assert sentence.startswith("--set: mode is 'lve', but should be 'paper', 'testnet' or 'live'")
 
 
 @pytest.mark.parametrize("name", ["loss_budget", "max_position_qty", "max_order_qty"])
@@ -400,6 +448,47 @@ def test_what_is_missing_altogether(file):
     )
     assert refusal(None).startswith("no config file: venue is missing")
     assert "--set symbol=" in refusal(None, sets=("venue=binance-spot",))
+
+
+# --- what is refused: real orders
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("path", TESTNETS, ids=lambda path: path.stem)
+def test_real_orders_have_no_limit_from_a_default(path, name, file):
+    file.write_text(re.sub(rf"\n  {name}: .*", "", path.read_text()))
+    sentence = refusal(file)
+    assert sentence.startswith(f"{file}:{line_of(file, 'risk:')}: risk.{name} is missing")
+    value = at(load(path, env={}), f"risk.{name}")
+    assert load(file, env={}, sets=[f"risk.{name}={value}"]).settings.mode == "testnet"
+    assert load(file, env={f"MMBOT_RISK__{name.upper()}": str(value)}).settings.mode == "testnet"
+
+
+def test_a_paper_profile_states_no_limit():
+    sets = ("venue=binance-usdm", "symbol=BTCUSDT", "mode=testnet")
+    assert refusal(None, sets=sets) == (
+        "--set: risk.loss_budget is missing, and mode testnet takes no limit from a default "
+        "(Loss of one day at which everything halts, quote currency)."
+    )
+
+
+def test_a_wrong_world_is_refused_where_it_is_written(file):
+    text = TESTNETS[1].read_text()
+    file.write_text(f"{text}\nfeed:\n  world: live # a slip\n")
+    assert refusal(file) == (
+        f"{file}:{line_of(file, 'world:')}: feed.world is live, but mode testnet sends orders "
+        "where it listens, so on binance-usdm it should be demo."
+    )
+    file.write_text(text)
+    assert load(file, env={}, sets=["mode=paper", "feed.world=demo"]).settings.mode == "paper"
+
+
+@pytest.mark.parametrize("name", ["api_key_file", "secret_file"])
+@pytest.mark.parametrize("secret", ["Ab3" * 21 + "x", "-----BEGIN PRIVATE KEY-----MC4CAQ"])
+def test_a_secret_in_the_place_of_its_file_is_refused_and_not_shown(name, secret):
+    sentence = refusal(USDM, sets=(f"account.{name}='{secret}'",))
+    assert sentence.startswith(f"--set: account.{name} is not shown, but should name a file")
+    assert secret[:20] not in sentence
 
 
 # --- what is refused: relations
@@ -476,7 +565,7 @@ def test_a_damaged_file_is_refused_in_one_sentence_or_loads(file):
     assert [s for s in sentences if not re.match(rf"{file}:\d+: ", s)] == []
 
 
-def test_settings_import_neither_venues_nor_the_core():
+def test_settings_import_nothing_heavy():
     code = (
         "import sys, json, bot.modes.settings;"
         "print(json.dumps([m for m in ('ccxt', 'numba', 'numpy', 'bot.core') if m in sys.modules]))"

@@ -7,19 +7,28 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from bot.domain.decisions import Cancel, Decision, Place, Rearm, Resync, Trip
+from bot.domain.decisions import Amend, Cancel, Decision, Place, Rearm, Resync, Trip
 from bot.domain.events import (
+    AccountEvent,
+    Amended,
+    AmendRejected,
     CancelRejected,
+    Cleared,
     Event,
     FeedEvent,
     FeedLost,
     FeedOpened,
     Filled,
+    FillRecovered,
+    Funded,
     LimitsTightened,
+    Obstructed,
     OrderCancelled,
+    OrderExpired,
     OrderOpened,
     OrderRejected,
     OutcomeLost,
+    PositionAdopted,
     QuotingStopped,
     Rearmed,
 )
@@ -41,6 +50,34 @@ EVENTS = [
         ("info", "filled"),
         {"price": Decimal("60000.10"), "quantity": Decimal("0.007"), "side": "SELL", "at_ns": 5},
     ),
+    (
+        FillRecovered(5, "m-1", "t", Side.BUY, 600_001, 7, True, Decimal("-0.2"), "USDT"),
+        ("info", "fill_recovered"),
+        {"order": "m-1", "side": "BUY", "fee": Decimal("-0.2"), "fee_currency": "USDT"},
+    ),
+    (
+        OrderExpired(5, "m-1", "self_trade"),
+        ("warning", "order_expired"),
+        {"order": "m-1", "reason": "self_trade"},
+    ),
+    (
+        AmendRejected(5, "m-1", "filter"),
+        ("warning", "amend_rejected"),
+        {"order": "m-1", "reason": "filter"},
+    ),
+    (
+        PositionAdopted(5, -7, 1_200_002, "reconcile"),
+        ("warning", "position_adopted"),
+        {"position": Decimal("-0.007"), "reason": "reconcile"},
+    ),
+    (Funded(5, Decimal("-0.3")), ("info", "funded"), {"amount": Decimal("-0.3")}),
+    (
+        Obstructed(5, "reconcile", "two reads differ"),
+        ("error", "obstructed"),
+        {"what": "reconcile", "detail": "two reads differ"},
+    ),
+    (Cleared(5, "reconcile"), ("info", "cleared"), {"what": "reconcile"}),
+    (Amended(5, "m-1", 600_002, 7), ("debug", "Amended"), {"order": "m-1"}),
     (OrderRejected(5, "m-1", "would take"), ("warning", "order_rejected"), {"order": "m-1"}),
     (OutcomeLost(5, "m-1"), ("error", "outcome_lost"), {"order": "m-1"}),
     (FeedOpened(5, "public"), ("info", "feed_opened"), {"connection": "public"}),
@@ -56,6 +93,7 @@ EVENTS = [
 
 def test_every_kind_of_event_is_told_here() -> None:
     told = {type(event) for event, _, _ in EVENTS}
+    assert told >= set(AccountEvent.__args__)
     assert told == set(Event.__args__) | set(FeedEvent.__args__)
 
 
@@ -77,6 +115,7 @@ DECISIONS = [
     (Rearm("stale", 0.25), ("warning", "rearmed"), {"cause": "stale", "size": 0.25}),
     (Resync("crossed"), ("warning", "resync"), {"reason": "crossed"}),
     (Place("m-1", Side.BUY, 1, 1, 0), ("debug", "Place"), {"order": "m-1"}),
+    (Amend("m-1", Side.BUY, 1, 1, 0), ("debug", "Amend"), {"order": "m-1"}),
     (Cancel("m-1"), ("debug", "Cancel"), {"order": "m-1"}),
 ]
 

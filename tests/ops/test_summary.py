@@ -2,8 +2,8 @@
 
 import pytest
 
-from bot.domain.decisions import Cancel, Decision, Place, Rearm, Resync, Trip
-from bot.domain.events import Filled, OrderCancelled, OrderOpened, OutcomeLost
+from bot.domain.decisions import Amend, Cancel, Decision, Place, Rearm, Resync, Trip
+from bot.domain.events import Filled, FillRecovered, OrderCancelled, OrderOpened, OutcomeLost
 from bot.domain.units import NS_PER_S, Side
 from bot.ops.summary import Summary
 
@@ -73,7 +73,7 @@ def test_a_run_of_nothing() -> None:
     assert summary.two_sided_ns == 0
     assert run.uptime(100) == 0.0
     assert summary.halts == []
-    expected = "<Summary decisions=0 placed=0 cancelled=0 fills=0 halts=0>"
+    expected = "<Summary decisions=0 placed=0 amended=0 cancelled=0 fills=0 halts=0>"
     assert repr(summary) == expected
 
 
@@ -81,19 +81,27 @@ def test_counts() -> None:
     run = Run()
     run.decided(1, place(1), place(2))
     run.decided(2)
-    run.decided(3, Cancel("o1"), place(3), Resync("crossed"), trip("depth"))
+    run.decided(
+        3,
+        Cancel("o1"),
+        Amend("o2", Side.BUY, 101, 1, 0),
+        place(3),
+        Resync("crossed"),
+        trip("depth"),
+    )
     for event in (
         OrderOpened(run.time(4), "o2"),
         Filled(run.time(4), "o2", "t1", Side.BUY, 100, 1, True),
         Filled(run.time(5), "o2", "t2", Side.BUY, 100, 1, True),
+        FillRecovered(run.time(5), "old-9", "t3", Side.BUY, 100, 1, True),
         OrderCancelled(run.time(5), "o1"),
         OutcomeLost(run.time(6), "o3"),
     ):
         run.summary.learned(event, run.engine)
     summary = run.finish(10)
-    assert (summary.decisions, summary.placed, summary.cancelled) == (3, 3, 1)
-    assert (summary.fills, len(summary.halts)) == (2, 1)
-    assert repr(summary) == "<Summary decisions=3 placed=3 cancelled=1 fills=2 halts=1>"
+    assert (summary.decisions, summary.placed, summary.cancelled, summary.amended) == (3, 3, 1, 1)
+    assert (summary.fills, len(summary.halts)) == (3, 1)
+    assert repr(summary) == "<Summary decisions=3 placed=3 amended=1 cancelled=1 fills=3 halts=1>"
 
 
 def test_uptime_is_the_time_with_both_sides_since_the_first_trust() -> None:

@@ -1,6 +1,7 @@
 """Order entry in virtual time: every answer, no answer, and the venue's word in the end."""
 
 import asyncio
+from contextlib import nullcontext
 from itertools import permutations
 from typing import Any
 
@@ -63,6 +64,7 @@ class Scene:
             unasked=self.unasked.append,
             clock_wrong=self._wrong,
             silence=lambda until, banned: self.silences.append((until, banned)),
+            throttle=nullcontext(),  # asyncio-throttle reads the machine's clock
         )
         self.venue.hear = self.gateway.heard
         self._n = 0
@@ -176,7 +178,7 @@ async def test_one_of_a_batch_may_be_refused() -> None:
     scene.venue.silent = True
     ids = scene.place_all([(Side.BUY, 600_000, 10), (Side.BUY, 600_001, 10)])
     await asyncio.sleep(0)
-    await asyncio.sleep(0.012)
+    await asyncio.sleep(0.007)
     body = {"code": -5022, "msg": "Due to the order could not be executed as maker."}
     first = dict(scene.venue.orders[ids[0]])
     scene.venue.orders[ids[1]]["status"] = "NEVER"

@@ -97,7 +97,7 @@ async def test_a_stream_lost_while_it_is_pulled_is_not_cleared() -> None:
     scene.pull_s = 5.0
     await asyncio.sleep(1.0)
     scene.line.end_stream("cut")
-    await asyncio.sleep(5.5)  # the first pull has ended, the second has not
+    await asyncio.sleep(4.9)  # the first pull has ended, the second has not
     assert scene.events() == ["Obstructed"]
     await asyncio.sleep(5.0)
     assert scene.events() == ["Cleared"]

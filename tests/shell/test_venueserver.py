@@ -15,6 +15,7 @@ from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 from bot.shell.venueserver import BEHIND_NS_MAX, Client, VenueServer
 from bot.sim.account import Account
 from bot.sim.exchange import FLOW, Exchange
+from bot.venues.binance.failures import anything
 from bot.venues.binance.signing import signature_of
 from tests.shell.fakemarket import MIDDLE, SPOT, USDM, FakeMarket
 from tests.shell.wire import Clock, client, descriptors, eventually, frame, get, heard, silent
@@ -277,6 +278,45 @@ async def test_waiting_ends_with_the_server() -> None:
     assert not waiting.done()
     await server.close()
     await waiting
+
+
+async def test_misbehaviour_is_moved_by_the_steps_and_ends_with_the_server() -> None:
+    path = "/fapi/v1/ping"
+    async with Stage(USDM) as stage:
+        stage.server.misbehave.delay_reply(anything, 100)
+        late = asyncio.create_task(get(stage.port, path))
+        await eventually(lambda: stage.server.misbehave.met("delay_reply"))
+        await asyncio.sleep(0)
+        stage.step(99)
+        assert (await get(stage.port, path))[0] == 200
+        assert not late.done()
+        stage.step(1)
+        assert (await late)[0] == 200
+        stage.server.misbehave.partition()
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{stage.port}") as session:
+            hanging = [
+                asyncio.create_task(session.get(path)),
+                asyncio.create_task(session.ws_connect("/ws")),
+            ]
+            await eventually(lambda: "waiting=2" in repr(stage.server.misbehave))
+            await stage.server.close()
+            for lost in await asyncio.gather(*hanging, return_exceptions=True):
+                assert isinstance(lost, aiohttp.ClientError)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_switches_are_reached_from_outside_only_if_asked_for() -> None:
+    command = {"name": "events.cut", "arguments": {"stay_shut": True}}
+    for switchable, status in ((False, 404), (True, 200)):
+        async with (
+            Stage(USDM, switchable=switchable) as stage,
+            aiohttp.ClientSession(f"http://127.0.0.1:{stage.port}") as session,
+        ):
+            async with session.post("/_misbehave", json=command) as answer:
+                assert answer.status == status
+            async with session.get("/_misbehave") as answer:
+                assert answer.status == 404
+            assert stage.server.misbehave.events.shut is switchable
 
 
 # --- Unmodified ccxt -----------------------------------------------------------------------

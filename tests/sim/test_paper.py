@@ -219,10 +219,10 @@ def test_less_than_a_lot_waits_for_its_rest() -> None:
 @pytest.mark.parametrize(
     ("order", "reason"),
     [
-        ("buy 102:1", "post-only would match"),
-        ("buy 103:1", "post-only would match"),
-        ("sell 100:1", "post-only would match"),
-        ("sell 99:1", "post-only would match"),
+        ("buy 102:1", "post_only would match"),
+        ("buy 103:1", "post_only would match"),
+        ("sell 100:1", "post_only would match"),
+        ("sell 99:1", "post_only would match"),
     ],
 )
 def test_an_order_that_would_take_is_rejected(order: str, reason: str) -> None:
@@ -238,7 +238,7 @@ def test_the_book_at_the_time_of_acting_decides() -> None:
         >> 0 book 100:5 / 102:5
         >> 0 place a buy 101:1
         >> 5 depth 100:5 / 101:1
-        << 8 a rejected: post-only would match
+        << 8 a rejected: post_only would match
     """)
     plays("""
         >> 0 book 100:5 / 102:5

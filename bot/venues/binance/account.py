@@ -5,7 +5,7 @@ Sources: "Exchange information", "Account information", "Query Commission Rates"
 Permission" (wallet).
 """
 
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from bot.domain.instrument import Fees, Instrument
 from bot.domain.units import NS_PER_MS
 from bot.venues.binance.amounts import decimal_of, plain
 from bot.venues.binance.orders import SELF_TRADE
-from bot.venues.orderentry import Holdings, Permissions
+from bot.venues.orderentry import Holdings, NotTrading, Permissions
 
 
 class _Time(msgspec.Struct, rename="camel"):
@@ -115,8 +115,8 @@ class AccountAnswers:
     def read_filters(self, body: Any) -> Instrument:
         """The symbol as listed now.
 
-        Raises ValueError, in words for a user, where the symbol is not listed, does not trade,
-        or refuses post-only orders or our self-trade prevention.
+        Raises ValueError, in words for a user, where the symbol is not listed or refuses
+        post-only orders or our self-trade prevention; NotTrading where it does not trade.
         """
         name = self.instrument.symbol
         rows = [row for row in msgspec.convert(body, _Info).symbols if row.get("symbol") == name]
@@ -124,7 +124,7 @@ class AccountAnswers:
             raise ValueError(f"{self.instrument.venue} does not list {name}")
         symbol = msgspec.convert(rows[0], _Symbol)
         if symbol.status != "TRADING":
-            raise ValueError(f"{name} does not trade: its status is {symbol.status}")
+            raise NotTrading(f"{name} does not trade: its status is {symbol.status}")
         post_only = (
             "LIMIT_MAKER" in symbol.order_types if self._spot else "GTX" in symbol.time_in_force
         )
@@ -205,6 +205,7 @@ class AccountAnswers:
         except KeyError as missing:
             raise ValueError(f"{symbol.symbol} is listed without {missing}") from None
         tick, lot = _step(prices.tick_size), _step(sizes.step_size)
+        lots = decimal_of(sizes.min_qty) / lot
         # Spot has either of two filters, USD-M one whose member is named otherwise.
         value = filters.get("NOTIONAL") or filters.get("MIN_NOTIONAL") or _Filter("")
         return Instrument(
@@ -214,7 +215,7 @@ class AccountAnswers:
             quote=symbol.quote_asset,
             tick=tick,
             lot=lot,
-            min_qty_lots=max(1, -int(-decimal_of(sizes.min_qty) // lot)),
+            min_qty_lots=max(1, int(lots.to_integral_value(ROUND_CEILING))),
             min_notional=decimal_of(plain(decimal_of(value.min_notional or value.notional or "0"))),
             linear=self.instrument.linear,
         )

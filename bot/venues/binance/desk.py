@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from bot.venues.binance import spotapi, usdmapi
+from bot.venues.binance.failures import LISTS
 from bot.venues.binance.privateapi import PrivateApi, Route
 from bot.venues.binance.privatetext import PrivateText
 from bot.venues.binance.publicapi import PublicApi, unknown_path
@@ -71,6 +72,15 @@ class Desk:
             return session_of(venue, path, query)
         except Refused:
             return None
+
+    def lists(self) -> list[tuple[str, str]]:
+        """(key, path) of each list that `show` shows."""
+        paths = LISTS[self.public.text.instrument.venue]
+        return [(seat.key, path) for seat in self.seats for path in paths]
+
+    def show(self, key: str, path: str, now: int, at: int) -> bytes:
+        """A list as it is; `at` is the market's time in ns."""
+        return self._private.show(key, path, now, at)
 
     def tend(self, at: int, now: int) -> None:
         """Let happen what accounts do by themselves; `at` is the market's time in ns."""

@@ -67,6 +67,11 @@ METHODS: Final[dict[str, dict[str, tuple[str, int]]]] = {
     },
 }
 
+# Methods that ccxt 4.5.90 lacks -> (path, kind of address, verb), for whoever makes its object.
+UNKNOWN_TO_CCXT: Final = {
+    "privatePutOrderAmendKeepPriority": ("order/amend/keepPriority", "private", "PUT"),
+}
+
 
 def capabilities(venue: str) -> Capabilities:
     """What a product can do.
@@ -151,8 +156,7 @@ class OrderCalls:
 
     def holdings(self) -> Call:
         """Balances and, on USD-M, positions: one answer, so that the two belong together."""
-        params = {"omitZeroBalances": "false"} if self._spot else {}
-        return self._call("holdings", params, Priority.RECONCILE)
+        return self._call("holdings", {}, Priority.RECONCILE)
 
     def executions(self, since_ms: int) -> Call:
         """The oldest executions from `since_ms` on, up to PAGE_MAX.

@@ -90,6 +90,13 @@ class PrivateApi:
         except Refused as refused:
             return refused.reply
 
+    def show(self, key: str, path: str, now: int, at: int) -> bytes:
+        """What a GET without parameters would tell a key's owner; it costs him nothing."""
+        found = _PATH.fullmatch(path)
+        assert found is not None
+        route = self._routes["GET", found[1], found[2]]
+        return msgspec.json.encode(route.answer(Call(self._seats[key], {}, now, at)))
+
     def seat_of(self, key: str | None) -> Seat:
         """Whose key it is. Raises Refused for nobody's."""
         if not key:

@@ -207,6 +207,7 @@ class SpotApi:
             "symbol": self._text.instrument.symbol,
             "standardCommission": nothing
             | {"maker": money(fees.maker), "taker": money(fees.taker)},
+            "specialCommission": nothing,
             "taxCommission": nothing,
             "discount": {
                 "enabledForAccount": False,
