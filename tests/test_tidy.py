@@ -28,6 +28,7 @@ CATCHES_ALL = "bot/shell/supervisor.py"
 COVERED_BY = {
     "bot/domain/": "tests/domain/test_domain.py",  # frozen data: tested together, as a vocabulary
     "bot/__main__.py": "tests/test_cli.py",  # one call of bot.cli.main
+    "bot/sim/events.py": "tests/sim/test_exchange.py",  # frozen data: what the exchange says
     # Words and a Protocol, tested by who speaks them.
     "bot/venues/orderentry.py": "tests/venues/binance/test_ordercodec.py",
 }

@@ -1,16 +1,22 @@
 import asyncio
 import json
 import time
+from decimal import Decimal
 from itertools import pairwise
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
+from yarl import URL
 
-from bot.domain.instrument import Instrument
+from bot.domain.instrument import Fees, Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
-from bot.shell.venueserver import BEHIND_NS_MAX, VenueServer
+from bot.shell.venueserver import BEHIND_NS_MAX, Client, VenueServer
+from bot.sim.account import Account
+from bot.sim.exchange import FLOW, Exchange
 from bot.venues.binance.failures import anything
+from bot.venues.binance.signing import signature_of
 from tests.shell.fakemarket import MIDDLE, SPOT, USDM, FakeMarket
 from tests.shell.wire import Clock, client, descriptors, eventually, frame, get, heard, silent
 
@@ -419,3 +425,132 @@ async def test_the_driver_keeps_chains_whole() -> None:
             assert two["U"] == one["u"] + 1
     assert server.stats().depth_updates >= 20
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+# --- Trading ------------------------------------------------------------------------------
+
+KEY, SECRET = "a-key", "a-secret"
+
+
+class Trading(Stage):
+    """A stage whose exchange matches, with one client."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        super().__init__(instrument)
+        self.exchange = self.market.exchange = Exchange()
+        for i in range(1, 6):
+            for side in Side:
+                self.exchange.place(0, FLOW, side, MIDDLE - side * i, 100)
+        self.exchange.drain()
+        fees = Fees(Decimal("0.0002"), Decimal("0.0005"))
+        deposits = {"USDT": Decimal(10_000), "BTC": Decimal(1)}
+        account = Account(self.exchange, instrument, fees, deposits=deposits)
+        self.server = VenueServer(
+            self.market, instrument, self.clock, clients=[Client(KEY, SECRET, account)]
+        )
+
+    async def ask(self, method: str, path: str, **params: Any) -> Any:
+        """A signed request."""
+        payload = urlencode({"timestamp": self.clock.now // NS_PER_MS} | params)
+        payload += "&signature=" + signature_of(SECRET, payload)
+        url, body = f"http://127.0.0.1:{self.port}{path}", None
+        if method == "POST":
+            body = payload
+        else:
+            url += f"?{payload}"
+        headers = {"X-MBX-APIKEY": KEY, "Content-Type": "application/x-www-form-urlencoded"}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, URL(url, encoded=True), data=body, headers=headers) as response,
+        ):
+            return json.loads(await response.text())
+
+    async def place(self, side: Side, tick: int) -> Any:
+        order = {
+            "symbol": "BTCUSDT", "side": side.name, "type": "LIMIT", "timeInForce": "GTC",
+            "quantity": "0.010", "price": f"{self.server.instrument.price(tick):f}",
+        }  # fmt: skip
+        path = "/fapi/v1/order" if self.server.instrument is USDM else "/api/v3/order"
+        return await self.ask("POST", path, **order)
+
+
+async def test_an_order_is_in_the_market_and_told_before_it_is_answered() -> None:
+    async with Trading(USDM) as stage:
+        key = (await stage.ask("POST", "/fapi/v1/listenKey"))["listenKey"]
+        async with (
+            client(stage.port, f"/private/ws?listenKey={key}") as user,
+            client(stage.port, f"/ws/{S}@trade") as public,
+        ):
+            await stage.subscribed(2)
+            done = await stage.place(Side.BUY, MIDDLE + 1)
+            assert (done["status"], done["executedQty"]) == ("FILLED", "0.010")
+            trade = await heard(public)
+            assert (trade["q"], trade["m"]) == ("0.010", False)
+            told = [await heard(user) for _ in range(3)]
+            assert [(one["e"], one.get("o", {}).get("X")) for one in told] == [
+                ("ORDER_TRADE_UPDATE", "NEW"),
+                ("ORDER_TRADE_UPDATE", "FILLED"),
+                ("ACCOUNT_UPDATE", None),
+            ]
+            assert told[1]["T"] == stage.clock.now // NS_PER_MS == done["updateTime"]
+            stage.exchange.place(0, FLOW, Side.SELL, MIDDLE - 1, 1, ioc=True)
+            assert await silent(user)
+
+
+async def test_fills_by_others_are_told_with_the_next_step() -> None:
+    async with Trading(USDM) as stage:
+        key = (await stage.ask("POST", "/fapi/v1/listenKey"))["listenKey"]
+        async with client(stage.port, f"/private/ws?listenKey={key}") as user:
+            await stage.subscribed()
+            await stage.place(Side.BUY, MIDDLE)
+            assert (await heard(user))["o"]["x"] == "NEW"
+            at = stage.clock.now + 2 * NS_PER_MS
+
+            def advance(now: int) -> None:
+                stage.exchange.place(at, FLOW, Side.SELL, MIDDLE, 4, ioc=True)
+
+            stage.market.flow.advance = advance  # type: ignore[method-assign]
+            stage.step(5)
+            trade = (await heard(user))["o"]
+            assert (trade["x"], trade["l"], trade["T"]) == ("TRADE", "0.004", at // NS_PER_MS)
+
+
+async def test_an_expired_key_is_the_streams_last_word() -> None:
+    async with Trading(USDM) as stage:
+        key = (await stage.ask("POST", "/fapi/v1/listenKey"))["listenKey"]
+        async with client(stage.port, f"/private/ws?listenKey={key}") as user:
+            await stage.subscribed()
+            stage.server.expire_listen_key()
+            assert (await heard(user))["e"] == "listenKeyExpired"
+            other = (await stage.ask("POST", "/fapi/v1/listenKey"))["listenKey"]
+            assert other != key
+            await stage.place(Side.BUY, MIDDLE)
+            assert await silent(user)
+        with pytest.raises(aiohttp.WSServerHandshakeError):
+            async with client(stage.port, f"/private/ws?listenKey={key}"):
+                pass
+
+
+async def test_spot_events_come_over_the_web_socket_api() -> None:
+    async with Trading(SPOT) as stage, client(stage.port, "/ws-api/v3") as user:
+        now = stage.clock.now // NS_PER_MS
+        signature = signature_of(SECRET, f"apiKey={KEY}&timestamp={now}")
+        params = {"apiKey": KEY, "timestamp": now, "signature": signature}
+        message = {"id": 1, "method": "userDataStream.subscribe.signature", "params": params}
+        await user.send_json(message)
+        assert (await heard(user))["result"] == {"subscriptionId": 0}
+        placed = await stage.place(Side.BUY, MIDDLE)
+        event = (await heard(user))["event"]
+        assert (event["e"], event["i"]) == ("executionReport", placed["orderId"])
+        assert (await heard(user))["event"]["e"] == "outboundAccountPosition"
+        stage.server.expire_listen_key()
+        assert (await heard(user))["event"]["e"] == "eventStreamTerminated"
+
+
+async def test_funding_is_announced() -> None:
+    async with Trading(USDM) as stage:
+        status, told, _ = await get(stage.port, "/fapi/v1/premiumIndex?symbol=BTCUSDT")
+        assert (status, told["lastFundingRate"]) == (200, "0.00010000")
+        hours = told["nextFundingTime"] / 3_600_000
+        assert hours == int(hours)
+        assert hours % 8 == 0
