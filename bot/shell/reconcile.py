@@ -38,7 +38,7 @@ from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_S
 from bot.shell.clock import Clock
 from bot.shell.statements import FillKey, ReadFailed, Statements, fill_key
-from bot.shell.takeover import OVERLAP_NS, Previous, Takeover, another_instance
+from bot.shell.takeover import HISTORY_NS, OVERLAP_NS, Previous, Takeover, another_instance
 from bot.venues.orderentry import Execution, Holdings, OrderReport
 
 OBSTACLE: Final = "reconcile"
@@ -328,9 +328,10 @@ class Reconciler:
 
     async def _catch_up(self) -> bool:
         """Ask about orders that differ and pull executions; False if that is not all yet."""
+        since = max(self._good_at, self._clock.now() - HISTORY_NS) - OVERLAP_NS
         try:
             listed = await self._statements.open_orders()
-            fills = await self._statements.executions(self._good_at - OVERLAP_NS)
+            fills = await self._statements.executions(since)
         except ReadFailed as failure:
             self._log.warning("reconcile_failed", what="executions", why=str(failure))
             return False
@@ -365,9 +366,10 @@ class Reconciler:
         if standing is Standing.CONTRADICTS:
             self._failed("position", "the venue holds nothing although something just traded")
             return standing
-        self._succeeded("position")
-        if standing is Standing.EQUAL and read.settled:
+        self._failures["position"] = 0
+        if standing is Standing.EQUAL:
             self._good_at = asked_at
+            self._lift("position")
         return standing
 
     def _is_settled(self) -> bool:

@@ -4,7 +4,7 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from bot.core.reconcile import OVERDUE_NS, Standing
+from bot.core.reconcile import FRESH_FILL_NS, OVERDUE_NS, Standing
 from bot.domain.events import Cleared, Filled, FillRecovered, Obstructed, PositionAdopted
 from bot.domain.units import NS_PER_S, Side
 from bot.shell.reconcile import Periods
@@ -292,6 +292,19 @@ async def test_an_empty_account_after_a_fill_obstructs_and_is_not_believed() -> 
     await world.run(30)
     assert obstacles(world) == ["Obstructed", "Cleared"]
     assert world.bot.position_lots == 4
+
+
+async def test_an_account_that_stays_empty_is_believed_before_anything_rests_again() -> None:
+    # F60 right behind a fill: somebody closed the position by hand
+    world = started(lots=4)
+    world.bot.filled_at = world.time.at
+    world.venue.position = Decimal(0)
+    world.venue.keep()
+    await world.run(100)
+    assert world.kinds() == ["Obstructed", "PositionAdopted", "Cleared"]
+    assert world.bot.position_lots == 0
+    (adopted,) = [e for e in world.bot.told if isinstance(e, PositionAdopted)]
+    assert adopted.at - T0 >= FRESH_FILL_NS
 
 
 async def test_failed_readings_of_the_position_obstruct_until_a_good_one() -> None:
