@@ -1,12 +1,16 @@
 from decimal import Decimal
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from bot.domain.units import NS_PER_S
-from bot.shell.statements import ReadFailed, fill_key
-from bot.venues.orderentry import Refusal, Status, Verdict
-from tests.shell.account import BAD_KEY, LOST, T0, Time, Venue, statements
+from bot.shell.statements import ReadFailed, Statements, fill_key
+from bot.venues.binance.ids import is_own
+from bot.venues.binance.ordercodec import order_codec
+from bot.venues.orderentry import Call, Refusal, Status, Verdict
+from tests.shell.account import BAD_KEY, LOST, T0, USDM, Time, Venue, statements
 
 
 @pytest.fixture
@@ -122,3 +126,33 @@ async def test_names_in_executions_are_taken(world: SimpleNamespace) -> None:
     world.venue.unnamed = False
     assert len(await world.ask.executions(T0)) == 2
     assert "history" not in world.venue.asked
+
+
+async def test_binance_s_own_answers() -> None:
+    """A full page of trades, the rest behind its last one, and the orders that name them."""
+    instrument = replace(USDM, tick=Decimal("0.10"))
+    codec = order_codec(instrument, "mm1a2b3c")
+    trade = {"symbol": "BTCUSDT", "price": "61800.10", "qty": "0.002", "commission": "0.01",
+             "commissionAsset": "USDT", "time": 1_700_000_000_123, "side": "SELL",
+             "maker": True}  # fmt: skip
+    order = {"symbol": "BTCUSDT", "status": "FILLED", "price": "61800.10", "origQty": "3.000",
+             "executedQty": "3.000", "side": "SELL", "updateTime": 1_700_000_000_999}  # fmt: skip
+    trades = [trade | {"id": n, "orderId": 7 if n % 2 else 8} for n in range(1, 1_501)]
+    orders = [
+        order | {"orderId": 7, "clientOrderId": "mm0f0f0f-3"},
+        order | {"orderId": 8, "clientOrderId": "web_1"},
+    ]
+    asked: list[dict[str, Any]] = []
+
+    async def ask(call: Call) -> Any:
+        asked.append(call.params)
+        if call.method == "fapiPrivateGetAllOrders":
+            return orders
+        assert call.method == "fapiPrivateGetUserTrades"
+        return [one for one in trades if one["id"] >= call.params.get("fromId", 0)][:1_000]
+
+    fills = await Statements(ask, codec, is_own).executions(T0)
+    assert len(fills) == 750
+    assert (fills[-1].trade_id, fills[-1].order_id) == ("1499", "mm0f0f0f-3")
+    assert [call.get("fromId") for call in asked] == [None, 1_001, None]
+    assert asked[0]["startTime"] == T0 // 1_000_000
