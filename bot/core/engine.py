@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from bot.core.breakers import Breakers, Permission
 from bot.core.diff import amendment, diff, pair
 from bot.core.fillkeys import FillKeys
-from bot.core.gate import Gate
+from bot.core.gate import Gate, Refusal
 from bot.core.ladder import Target, ladder, ladder_rules
 from bot.core.ledger import Ledger, Markouts
 from bot.core.orders import Order, OrderState, OrderTable
@@ -423,7 +423,7 @@ class Engine:
     def _amend(
         self, now: int, h: Head, order: Order, target: Target, decisions: list[Decision]
     ) -> bool:
-        """Whether `order` is on its way to `target`, or there already."""
+        """Whether `order` may stay: on its way to `target`, there already, or soon to go."""
         amend = amendment(order, target)
         if amend is None:
             return True
@@ -431,6 +431,8 @@ class Engine:
         refusal = self.gate.check_amend(
             amend, order, self.orders, position, fair=fair, best_bid=h.bid, best_ask=h.ask
         )
+        if refusal is Refusal.SELF_CROSS:
+            return True  # the order in the way is about to move; ours is the shyer one meanwhile
         if refusal is not None:
             return False
         self.orders.amend_sent(amend, now)

@@ -81,6 +81,7 @@ class OutcomeLost(msgspec.Struct, frozen=True, gc=False, tag=True):
 
     at: int
     order_id: str
+    reason: str = ""
 
 
 class Filled(msgspec.Struct, frozen=True, gc=False, tag=True):

@@ -192,14 +192,14 @@ class Gateway:
         now = self._touch(entry)
         if isinstance(answer, OrderReport):
             if answer.order_id != entry.order_id:
-                self._lose(entry)
+                self._lose(entry, "another order's answer")
                 return
             entry.accepted_at = now
             self._learn(entry, answer)
         elif answer.verdict is Verdict.REJECTED:
             self._put(OrderRejected(now, entry.order_id, answer.reason))
         else:
-            self._lose(entry)
+            self._lose(entry, answer.reason)
 
     # --- amends -------------------------------------------------------------------------------
 
@@ -211,24 +211,31 @@ class Gateway:
         self._outbox.post(partial(self._amend, entry, call), call)
 
     async def _amend(self, entry: Entry, call: Call) -> None:
-        order_id = entry.order_id
         try:
             body = await self._send(call, self._gate([entry], placement=False))
             report = self._codec.read_order(body)
         except CallFailed as failed:
-            self._obey(failed.refusal)
-            now = self._touch(entry)
-            if failed.refusal.verdict is Verdict.REJECTED:
-                self._put(AmendRejected(now, order_id, failed.refusal.reason))
-            else:  # ABSENT too: it ended, and the report of how is under way or lost
-                self._lose(entry)
+            self._amend_failed(entry, failed.refusal)
             return
         except ValueError as error:
             self._log.error("unreadable_answer", method=call.method, error=str(error))
-            self._lose(entry)
+            self._lose(entry, "unreadable")
             return
         self._touch(entry)
         self._learn(entry, report, amended=True)
+
+    def _amend_failed(self, entry: Entry, refusal: Refusal) -> None:
+        self._obey(refusal)
+        now = self._touch(entry)
+        ended = refusal.verdict is Verdict.ABSENT or refusal.post_only
+        if refusal.verdict is Verdict.REJECTED or ended:
+            self._put(AmendRejected(now, entry.order_id, refusal.reason))
+        else:
+            self._lose(entry, refusal.reason)
+        if ended:
+            # It was not amended; most likely it traded, or is cancelled because it would have
+            # crossed (RISK F17). The report of that is under way.
+            self._ask_about(entry, insist=True, soon=True)
 
     # --- cancels --------------------------------------------------------------------------------
 
@@ -255,7 +262,7 @@ class Gateway:
                 return
             except ValueError as error:
                 self._log.error("unreadable_answer", method=call.method, error=str(error))
-                self._lose(entry)
+                self._lose(entry, "unreadable")
                 return
             self._touch(entry)
             self._learn(entry, report)
@@ -274,7 +281,7 @@ class Gateway:
             self._put(CancelRejected(self._clock.now(), entry.order_id))
             self._ask_about(entry)
             return False
-        self._lose(entry)
+        self._lose(entry, refusal.reason)
         return False
 
     def cancel_stray(self, order_id: str) -> None:
@@ -294,7 +301,7 @@ class Gateway:
     def doubt(self, order_id: str) -> None:
         """Ask the venue by client id what has become of an order, whatever we believe."""
         entry = self._entry(order_id, self._clock.now())
-        self._put(OutcomeLost(self._clock.now(), order_id))
+        self._put(OutcomeLost(self._clock.now(), order_id, "doubted"))
         self._ask_about(entry, insist=True)
 
     def pull(self, order_id: str) -> None:
@@ -302,14 +309,15 @@ class Gateway:
         entry = self._entry(order_id, self._clock.now())
         self._tasks.start(self._resolver.pull(entry), "pull")
 
-    def _lose(self, entry: Entry) -> None:
-        self._put(OutcomeLost(self._clock.now(), entry.order_id))
+    def _lose(self, entry: Entry, why: str) -> None:
+        self._put(OutcomeLost(self._clock.now(), entry.order_id, why))
         self._ask_about(entry)
 
-    def _ask_about(self, entry: Entry, *, insist: bool = False) -> None:
+    def _ask_about(self, entry: Entry, *, insist: bool = False, soon: bool = False) -> None:
         if not entry.asking:
             entry.asking = True
-            self._tasks.start(self._resolver.resolve(entry, insist=insist), "resolve")
+            job = self._resolver.resolve(entry, insist=insist, soon=soon)
+            self._tasks.start(job, "resolve")
 
     async def ask(self, call: Call) -> Any:
         """An ordinary question, throttled: its body. Raises CallFailed."""

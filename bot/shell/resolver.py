@@ -29,6 +29,7 @@ from bot.shell.wire import CallFailed
 from bot.venues.orderentry import Call, OrderCodec, OrderReport, Status, Verdict
 
 ASK_AFTER_S: Final = (0.25, 0.5, 1.0, 2.0)
+SOON_S: Final = 0.05
 ASK_EVERY_S: Final = 4.0
 ABSENT_READS: Final = 2
 LAG_NS: Final = NS_PER_S  # how far a venue's reads may lag behind its matching
@@ -75,21 +76,22 @@ class Resolver:
         self._clock = clock
         self._put = put
 
-    async def resolve(self, entry: Entry, *, insist: bool) -> None:
+    async def resolve(self, entry: Entry, *, insist: bool, soon: bool = False) -> None:
         """Ask until the venue's word about the order has come, from here or from the stream.
 
         `insist` goes on even where we believe to know: an order that should rest was not seen.
+        `soon`: the venue has just said something about it, its own report is all but here.
         """
         try:
-            await self._resolve(entry, insist)
+            await self._resolve(entry, insist, soon)
         finally:
             entry.asking = False
 
-    async def _resolve(self, entry: Entry, insist: bool) -> None:
+    async def _resolve(self, entry: Entry, insist: bool, soon: bool) -> None:
         absent = 0
-        for n, delay in enumerate(delays()):
+        for n, delay in enumerate(delays(soon=soon)):
             await asyncio.sleep(delay)
-            if n and not self._open_question(entry.order_id, insist):
+            if (n or soon) and not self._open_question(entry.order_id, insist):
                 return
             try:
                 report = self._codec.read_order(await self._ask(self._codec.order(entry.order_id)))
@@ -169,6 +171,6 @@ class Resolver:
             )
 
 
-def delays() -> Iterator[float]:
+def delays(*, soon: bool) -> Iterator[float]:
     """Seconds before each question, without end."""
-    return chain(ASK_AFTER_S, repeat(ASK_EVERY_S))
+    return chain((SOON_S,) if soon else (), ASK_AFTER_S, repeat(ASK_EVERY_S))
