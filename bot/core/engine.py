@@ -6,7 +6,6 @@ is the caller's, and `deadline` says when it wants to be asked next.
 """
 
 from decimal import Decimal
-from math import exp
 from typing import Final
 
 from msgspec.structs import replace
@@ -17,14 +16,9 @@ from bot.core.fillkeys import FillKeys
 from bot.core.gate import Gate, Refusal
 from bot.core.ladder import Target, ladder, ladder_rules
 from bot.core.ledger import Ledger, Markouts
+from bot.core.model import frozen_g, terms_at
 from bot.core.orders import Order, OrderState, OrderTable
-from bot.core.quoting import (
-    Terms,
-    avellaneda_stoikov_terms,
-    glft_terms,
-    rolling_horizon,
-    withdraw_distance,
-)
+from bot.core.quoting import withdraw_distance
 from bot.core.signals.liquidity import Liquidity
 from bot.core.signals.volatility import Volatility
 from bot.core.triggers import (
@@ -34,7 +28,7 @@ from bot.core.triggers import (
     fill_beyond_limit,
     position_mismatch,
 )
-from bot.core.valve import Valve, frozen_g, log_multiplier, z_vol
+from bot.core.valve import Valve, log_multiplier, z_vol
 from bot.domain.decisions import Cancel, Decision, Place, Resync, Trip
 from bot.domain.events import (
     UNSENT,
@@ -343,30 +337,11 @@ class Engine:
         self._resync_asked = True
         decisions.append(Resync(NAMES[h.distrust]))
 
-    def _terms(self, fair: float) -> Terms:
-        """The model's terms in ticks at a fair price in ticks (MODEL 2, 5.2)."""
-        quote = self._params.quote
-        bp = fair * BPS
-        k = quote.k_per_bp / bp
-        sigma = self.volatility.sigma * bp
-        base_gamma = self._g0 * k
-        gamma = base_gamma * self.valve.multiplier
-        rebate = -self._maker_rate * fair
-        xi = quote.xi_bp * bp
-        if quote.model == "glft":
-            return glft_terms(gamma, sigma, quote.A_per_s, k, rebate, xi, base_gamma)
-        if quote.horizon_mode == "fixed":
-            tau = quote.horizon_s
-        else:
-            # Rebate and adverse move are part of what tau* balances: A' and c of MODEL 2.3.
-            rate = quote.A_per_s * exp(k * (rebate - 0.5 * xi))
-            tau = rolling_horizon(gamma, sigma, rate, k)
-        return avellaneda_stoikov_terms(gamma, sigma, tau, k, rebate, xi, base_gamma)
-
     def _quote(self, h: Head, permission: Permission) -> list[Target]:
         quote = self._params.quote
         fair = h.fair
-        terms = self._terms(fair)
+        multiplier, sigma = self.valve.multiplier, self.volatility.sigma
+        terms = terms_at(fair, quote, self._g0, multiplier, sigma, self._maker_rate)
         q = self.ledger.position_lots / quote.unit_lots
         least = (quote.adverse_bp + quote.safety_bp) * BPS + self._maker_rate
         bp = fair * BPS

@@ -7,8 +7,7 @@ gamma = g0 M k. The multiplier M >= 1 rises at once and falls slowly; at
 from math import exp, inf, log
 from typing import Final
 
-from bot.core.quoting import calibrate_g
-from bot.domain.params import GammaParams, QuoteParams
+from bot.domain.params import GammaParams
 from bot.domain.units import NS_PER_S
 
 _LN2: Final = log(2.0)
@@ -23,21 +22,6 @@ _DEPTH_DEADBAND: Final = 0.35  # in ln: nothing happens above 70 % of the usual 
 _NEWS: Final = 1.0
 _FEED_DEGRADED: Final = 0.7
 _Z_VOL_SD: Final = 0.35  # standard deviation of ln(sigma_fast / sigma_slow) in calm markets
-
-
-def frozen_g(quote: QuoteParams) -> float:
-    """gamma / k of the frozen base: given, or calibrated to q_soft (MODEL 2.3), in bp."""
-    if quote.g0 is not None:
-        return quote.g0
-    return calibrate_g(
-        quote.A_per_s,
-        quote.k_per_bp,
-        quote.sigma_bp_per_sqrt_s,
-        quote.q_soft_units,
-        quote.eta,
-        g_min=quote.g0_min,
-        g_max=quote.g0_max,
-    )
 
 
 def log_multiplier(

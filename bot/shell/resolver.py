@@ -98,13 +98,14 @@ class Resolver:
             except ValueError:
                 continue
             except CallFailed as failed:
-                if failed.refusal.verdict is Verdict.ABSENT and self._past_validity(entry):
+                absence = failed.refusal.verdict is Verdict.ABSENT
+                if absence and self._past_validity(entry.sent_at):
                     absent += 1
                     if absent == ABSENT_READS and self._absent(entry):
                         return
                 continue
-            await self._settle(entry, report)
-            return
+            if await self._settle(entry, report):
+                return
 
     def _open_question(self, order_id: str, insist: bool) -> bool:
         if not self._orders.knows(order_id):
@@ -112,9 +113,9 @@ class Resolver:
         order = self._orders.find(order_id)
         return order.working if insist else order.working and not order.resting
 
-    def _past_validity(self, entry: Entry) -> bool:
+    def _past_validity(self, sent_at: int) -> bool:
         window = self._codec.capabilities.recv_window_ms * NS_PER_MS
-        return self._clock.now() > entry.sent_at + window + LAG_NS
+        return self._clock.now() > sent_at + window + LAG_NS
 
     def _absent(self, entry: Entry) -> bool:
         """The venue knows no such order; True when that settles it."""
@@ -126,19 +127,28 @@ class Resolver:
         self._put(CancelRejected(now, entry.order_id))
         return False
 
-    async def _settle(self, entry: Entry, report: OrderReport) -> None:
+    async def _settle(self, entry: Entry, report: OrderReport) -> bool:
+        """Tell what the venue says; True when that settles it.
+
+        An order that still rests where it was may yet be amended while the amend is valid.
+        """
         entry.venue_id = report.venue_id
         if not entry.accepted_at:
             entry.accepted_at = self._clock.now()
         if report.cumulative_lots:
             await self.pull(entry)
         if not self._orders.knows(entry.order_id):
-            return  # it ended long ago, and its fills are told
+            return True  # it ended long ago, and its fills are told
         order = self._orders.find(entry.order_id)
+        as_before = (report.tick, report.lots) == (order.tick, order.lots)
+        rests = report.status is Status.OPEN
+        if order.amending and rests and as_before and not self._past_validity(entry.decided_at):
+            return False
         # Where an amend is open, what the order is now must be said, even if it is as before.
-        told = not order.amend_lots and (report.tick, report.lots) == (order.tick, order.lots)
-        for event in settled(report, self._clock.now(), amended=not told):
+        amended = order.amending or not as_before
+        for event in settled(report, self._clock.now(), amended=amended):
             self._put(event)
+        return True
 
     async def pull(self, entry: Entry) -> None:
         """Fetch the executions of an order; those already known are told again, and ignored.

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bot.core.valve import LOG_MULTIPLIER_MAX, Valve, frozen_g, log_multiplier, z_vol
-from bot.domain.params import GammaParams, QuoteParams
+from bot.core.valve import LOG_MULTIPLIER_MAX, Valve, log_multiplier, z_vol
+from bot.domain.params import GammaParams
 from bot.domain.units import NS_PER_S
 
 S1, S2, S3, S4 = 1.0, 3.0, 2.0, 8.0
@@ -29,15 +29,6 @@ START = 1_700_000_000 * NS_PER_S
 def test_multiplier_vectors(regime, vol, tox, depth, multiplier, tolerance):
     log_m = log_multiplier(regime=regime, z_vol=vol, z_tox=tox, depth_ratio=depth)
     assert exp(log_m) == pytest.approx(multiplier, abs=tolerance)
-
-
-def test_the_frozen_base_is_the_given_one_or_calibrated_between_its_bounds():
-    assert frozen_g(QuoteParams(g0=0.25)) == 0.25
-    quote = QuoteParams(A_per_s=0.9, k_per_bp=2.3, q_soft_units=5.0, eta=2.0)
-    found = frozen_g(quote)
-    assert 1e-5 < found < 1.0
-    bounds = QuoteParams(A_per_s=0.9, k_per_bp=2.3, q_soft_units=5.0, eta=2.0, g0_max=found / 2)
-    assert frozen_g(bounds) == pytest.approx(found / 2)
 
 
 def test_calm_markets_ask_for_nothing():

@@ -432,6 +432,23 @@ async def test_an_amend_without_an_answer_counts_as_the_worse_of_both() -> None:
     await scene.close()
 
 
+@virtually
+async def test_an_amend_that_never_arrived_is_given_up_once_it_is_no_longer_valid() -> None:
+    scene = Scene()
+    order_id = scene.place()
+    await asyncio.sleep(0.1)
+    scene.venue.before["amend"] = [LOST]
+    scene.amend(order_id, 600_005, 12)
+    window_s = order_codec(INSTRUMENT, PREFIX).capabilities.recv_window_ms / 1e3
+    await asyncio.sleep(window_s)
+    assert scene.state(order_id) is S.UNKNOWN  # it may be on its way
+    assert scene.table.exposure_lots(Side.BUY) == 12
+    await asyncio.sleep(8.0)
+    order = scene.table.find(order_id)
+    assert (order.state, order.tick, order.lots, order.amending) == (S.LIVE, 600_000, 10, False)
+    await scene.close()
+
+
 # --- the gate -------------------------------------------------------------------------------
 
 
