@@ -31,7 +31,7 @@ from bot.core.triggers import (
 from bot.core.valve import Valve, log_multiplier, z_vol
 from bot.domain.decisions import Cancel, Decision, Place, Resync, Trip
 from bot.domain.events import (
-    UNSENT,
+    HARMLESS,
     AccountEvent,
     Amended,
     AmendRejected,
@@ -154,7 +154,7 @@ class Engine:
                 self.breakers.accepted()
                 if self._params.engine.amend == "requeue":
                     order.ahead = self.book.quantity(order.side, order.tick)
-            case OrderRejected() | AmendRejected() if event.reason != UNSENT:
+            case OrderRejected() | AmendRejected() if event.reason not in HARMLESS:
                 self.breakers.refused(self._now, post_only=event.reason.startswith(POST_ONLY))
             case OrderExpired() if event.reason.startswith(POST_ONLY):
                 self.breakers.refused(self._now, post_only=True)

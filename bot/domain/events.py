@@ -12,7 +12,11 @@ import msgspec
 from bot.domain.params import RiskParams
 from bot.domain.units import Side
 
-UNSENT: Final = "gate_shut"  # why an order was rejected that we ourselves did not let out
+# Reasons of rejections that the venue has nothing against: we ourselves did not let the request
+# out, or the order had ended, or never arrived, when it was looked for.
+UNSENT: Final = "gate_shut"
+ABSENT: Final = "absent"
+HARMLESS: Final = (UNSENT, ABSENT)
 
 
 class OrderOpened(msgspec.Struct, frozen=True, gc=False, tag=True):
