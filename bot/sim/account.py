@@ -36,6 +36,7 @@ from bot.sim.exchange import Refusal as Unplaced
 from bot.sim.wallet import MarginWallet, SpotWallet
 
 OPEN_MAX: Final = 200
+CHANGES_MAX: Final = 10_000  # of one order ("Modify Order")
 ORDERS_MAX: Final = 20_000  # remembered; open ones are never forgotten
 TRADES_MAX: Final = 50_000
 NEWS_MAX: Final = 1 << 18  # between two drains
@@ -160,6 +161,8 @@ class Account:
             return Refusal.UNKNOWN_ORDER
         if (tick, lots) == (order.tick, order.lots):
             return Refusal.UNCHANGED
+        if order.changes >= CHANGES_MAX:
+            return Refusal.TOO_OFTEN
         left, side = lots - order.filled, order.wanted.side
         best = self.exchange.best(Side(-side))
         crosses = best is not None and side * (tick - best[0]) >= 0
@@ -368,7 +371,13 @@ class Account:
         side, resting = before.wanted.side, before.lots - before.filled
         self.wallet.release(side, before.tick * resting, resting)
         self.wallet.reserve(side, event.tick * event.left, event.left)
-        order = replace(before, tick=event.tick, lots=before.filled + event.left, updated=at)
+        order = replace(
+            before,
+            tick=event.tick,
+            lots=before.filled + event.left,
+            updated=at,
+            changes=before.changes + 1,
+        )
         self._keep(order)
         self._tell(Execution.MOVED, order, at)
 

@@ -258,6 +258,16 @@ def test_a_modified_order_goes_to_the_end_of_the_queue() -> None:
     check_books(account)
 
 
+def test_modifications_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHANGES_MAX", 2)
+    account = account_on(market())
+    own = placed(account, order(BUY, MIDDLE - 1, 9))
+    for tick in (MIDDLE - 2, MIDDLE - 3):
+        account.modify(2, own.order_id, tick, 9)
+    assert account.modify(3, own.order_id, MIDDLE - 1, 9) is Refusal.TOO_OFTEN
+    assert account.open_orders()[0].tick == MIDDLE - 3
+
+
 def test_a_modification_beyond_the_margin_leaves_the_order() -> None:
     account = account_on(market())
     own = placed(account, order(BUY, MIDDLE - 1, 9))
