@@ -24,6 +24,7 @@ Facts = Event | FeedEvent
 int64 = st.integers(-(2**63), 2**63 - 1)
 st.register_type_strategy(int, int64)  # MessagePack integers; every count and time fits
 st.register_type_strategy(float, st.floats(allow_nan=False))
+st.register_type_strategy(Decimal, st.decimals(allow_nan=False))
 
 
 def structs() -> list[type[msgspec.Struct]]:
