@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from decimal import Decimal
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -242,33 +241,13 @@ def _replay(
     result = work.result()
     if emit is not None:
         return
-    out(json.dumps(result) if as_json else _for_people(result))
+    _tell(result, as_json)
 
 
-def _for_people(result: dict[str, Any]) -> str:
-    rows = []
-    for key, value in result.items():
-        if isinstance(value, dict):
-            rows += [(f"{key} {name}", part) for name, part in value.items()]
-        elif key == "files":
-            rows += [("file", path) for path in value]
-        elif key == "halts":
-            rows.append((key, len(value)))
-            rows += [(f"halt {h['cause']}", f"{h['level']} at {h['at_ns']}") for h in value]
-        else:
-            rows.append((key, value))
-    return "\n".join(f"{name:<26} {_short(value)}" for name, value in rows)
+def _tell(result: dict[str, Any], as_json: bool) -> None:
+    from bot.ops.printed import printed
 
-
-def _short(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    if isinstance(value, str) and "." in value and len(value) > 12:
-        try:
-            return f"{Decimal(value):.6f}"
-        except ArithmeticError:
-            return value
-    return str(value)
+    out(json.dumps(result) if as_json else printed(result))
 
 
 def _logged(
@@ -291,7 +270,7 @@ def _end(code: int, result: dict[str, Any], as_json: bool) -> NoReturn:
         run = result.get("run")
         where = f"; {run}/bot.log says more" if run and Path(run, "bot.log").exists() else ""
         sys.stderr.write(f"the run broke and was stopped{where}\n")
-    out(json.dumps(result) if as_json else _for_people(result))
+    _tell(result, as_json)
     raise typer.Exit(code)
 
 
@@ -390,6 +369,8 @@ def serve(
     ] = 1.0,
     with_parent: Annotated[bool, typer.Option(hidden=True)] = False,
     api_key: Annotated[str | None, typer.Option(hidden=True)] = None,
+    maker_bp: Annotated[float | None, typer.Option(hidden=True, callback=finite)] = None,
+    taker_bp: Annotated[float | None, typer.Option(hidden=True, callback=finite)] = None,
     secret: Annotated[str | None, typer.Option(hidden=True)] = None,
     misbehaviour: Annotated[bool, typer.Option("--misbehaviour", hidden=True)] = False,
     as_json: AsJson = False,
@@ -424,6 +405,7 @@ def serve(
             server: Any = new_playback(settings.instrument, clock, capture, **where)
         else:
             where |= {"scenario": scenario, "seed": seed, "switchable": misbehaviour}
+            where["fees"] = settings.fees
             server = new_server(
                 settings.instrument, clock, key=keys["api_key"], secret=keys["secret"], **where
             )

@@ -1,4 +1,4 @@
-"""The message governor (RISK 7): what may be sent now, as functions of `now`.
+"""The message governor (RISK 8): what may be sent now, as functions of `now`.
 
 A venue limits request weight and order counts in windows of several lengths. Nothing that is
 admitted here passes any of them, wherever a venue lets its windows begin: ours slide. A part of

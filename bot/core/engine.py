@@ -37,6 +37,7 @@ from bot.core.triggers import (
 from bot.core.valve import Valve, frozen_g, log_multiplier, z_vol
 from bot.domain.decisions import Cancel, Decision, Place, Resync, Trip
 from bot.domain.events import (
+    UNSENT,
     AccountEvent,
     Amended,
     AmendRejected,
@@ -120,8 +121,11 @@ class Engine:
             self.urgent = True
         return flags
 
-    def apply(self, event: Event) -> None:
-        """Learn one own event. Raises what `OrderTable.apply` raises: our broken invariant."""
+    def apply(self, event: Event) -> bool:
+        """Learn one own event; False for a fill that was told before, which is no news.
+
+        Raises what `OrderTable.apply` raises: our broken invariant.
+        """
         self._now = max(self._now, event.at)
         self.urgent = True
         match event:
@@ -132,16 +136,15 @@ class Engine:
             case LimitsTightened():
                 self._tighten(event.risk)
             case FillRecovered() | PositionAdopted() | Funded() | Obstructed() | Cleared():
-                self._account(event)
+                return self._account(event)
             case _:
-                self._own(event)
+                return self._own(event)
+        return True
 
-    def _own(self, event: OwnEvent) -> None:
+    def _own(self, event: OwnEvent) -> bool:
         if not self.orders.knows(event.order_id) and self._issued(event.order_id):
             # The table has forgotten the order: only a fill can still be news.
-            if isinstance(event, Filled):
-                self._recovered(event)
-            return
+            return isinstance(event, Filled) and self._recovered(event)
         order, new_lots = self.orders.apply(event)
         match event:
             case Filled() if new_lots > 0:
@@ -157,7 +160,7 @@ class Engine:
                 self.breakers.accepted()
                 if self._params.engine.amend == "requeue":
                     order.ahead = self.book.quantity(order.side, order.tick)
-            case OrderRejected() | AmendRejected():
+            case OrderRejected() | AmendRejected() if event.reason != UNSENT:
                 self.breakers.refused(self._now, post_only=event.reason.startswith(POST_ONLY))
             case OrderExpired() if event.reason.startswith(POST_ONLY):
                 self.breakers.refused(self._now, post_only=True)
@@ -165,11 +168,12 @@ class Engine:
                 self._sweep = self._stopped
             case _:
                 pass
+        return new_lots > 0 or not isinstance(event, Filled)
 
-    def _account(self, event: AccountEvent) -> None:
+    def _account(self, event: AccountEvent) -> bool:
         match event:
             case FillRecovered():
-                self._recovered(event)
+                return self._recovered(event)
             case PositionAdopted():
                 self._adopt(event)
             case Funded():
@@ -178,6 +182,7 @@ class Engine:
                 self._obstacles[event.what] = event.detail
             case Cleared():
                 self._obstacles.pop(event.what, None)
+        return True
 
     def _issued(self, order_id: str) -> bool:
         """The id is one that this engine has given away."""
@@ -185,13 +190,15 @@ class Engine:
         mine = prefix == self._prefix and number.isascii() and number.isdigit()
         return mine and 0 < int(number) <= self._sequence
 
-    def _recovered(self, event: Filled | FillRecovered) -> None:
-        """Book a fill without an order, unless it is known or its order is."""
+    def _recovered(self, event: Filled | FillRecovered) -> bool:
+        """Book a fill without an order, unless it is known or its order is; whether it was news."""
         if self.orders.knows(event.order_id):
             told = {name: getattr(event, name) for name in FillRecovered.__struct_fields__}
-            self._own(Filled(**told))
-        elif not self.fill_keys.seen(event.order_id, event.trade_id, event.side, event.at):
-            self._filled(event, event.lots)
+            return self._own(Filled(**told))
+        if self.fill_keys.seen(event.order_id, event.trade_id, event.side, event.at):
+            return False
+        self._filled(event, event.lots)
+        return True
 
     def _adopt(self, event: PositionAdopted) -> None:
         if event.reason == "reconcile":

@@ -12,7 +12,7 @@ from decimal import ROUND_HALF_EVEN, ROUND_UP, Decimal
 from enum import Enum
 from typing import Final, Protocol
 
-from bot.core.orders import Order, OrderState
+from bot.core.orderlife import Order, OrderState
 from bot.domain.units import NS_PER_S
 
 QUIET_NS: Final = 2 * NS_PER_S  # how far a venue's lists may lag behind its matching

@@ -5,12 +5,14 @@ all that an order has traded by the venue's word; 0 where the venue did not say.
 """
 
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from bot.domain.params import RiskParams
 from bot.domain.units import Side
+
+UNSENT: Final = "gate_shut"  # why an order was rejected that we ourselves did not let out
 
 
 class OrderOpened(msgspec.Struct, frozen=True, gc=False, tag=True):

@@ -198,6 +198,7 @@ def demo(
         raise DemoError(f"{picture.parent} is no folder: --picture wants one that exists")
     arguments = ["--venue", settings.venue, "--symbol", settings.symbol]
     arguments += ["--scenario", scenario, "--seed", str(seed)]
+    arguments += [f"--maker-bp={settings.fees.maker_bp}", f"--taker-bp={settings.fees.taker_bp}"]
     console = Console(stderr=False, force_terminal=None if show else False)
     painter = Painter(loaded, console, scenario, simulated=True)
     with ExitStack() as held:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from bot.core.budget import Budget
 from bot.core.engine import Engine
 from bot.core.triggers import Severity
-from bot.domain.events import Obstructed
+from bot.domain.events import Cleared, Obstructed
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.journal.run import Run
@@ -33,7 +33,7 @@ from bot.shell.inbox import Inbox
 from bot.shell.livevenue import LiveVenue
 from bot.shell.outbox import Outbox, Tasks
 from bot.shell.privatestream import PrivateStream
-from bot.shell.reconcile import Reconciler
+from bot.shell.reconcile import Periods, Reconciler
 from bot.shell.statements import ReadFailed, Statements
 from bot.shell.takeover import AnotherInstance, Previous
 from bot.shell.venuetime import VenueTime
@@ -92,6 +92,7 @@ class Execution:
         self._folder = folder
         self._account = account.name
         self._taken_over = False
+        self._ending = False
         self._spot = settings.venue == "binance-spot"
         self._codec = order_codec(loaded.instrument, prefix)
         self._budget = budget_of(settings.venue)
@@ -132,17 +133,22 @@ class Execution:
             neutral=settings.account.neutral_qty,
             is_own=is_own,
             is_of_run=lambda order_id: is_of_run(order_id, prefix),
+            periods=Periods(
+                answers=settings.execution.in_flight_ms * NS_PER_MS,
+                orders=settings.execution.open_orders_ms * NS_PER_MS,
+                position=settings.execution.position_ms * NS_PER_MS,
+            ),
         )
         self.stream = PrivateStream(
             self.wire, self.gateway.heard, self._opened, inbox, clock, self._tasks, guard
         )
         self.time = VenueTime(
-            self.gateway.ask, self._codec, inbox.put_event, clock, self.wire.set_offset
+            self.gateway.ask, self._codec, self._obstacle, clock, self.wire.set_offset
         )
         self.filters = FiltersWatch(
             self.gateway.ask,
             self._codec,
-            inbox.put_event,
+            self._obstacle,
             clock,
             loaded.instrument,
             loaded.fees,
@@ -169,14 +175,14 @@ class Execution:
             return Countdown(
                 self._vital,
                 self._codec,
-                self._inbox.put_event,
+                self._obstacle,
                 self._clock,
                 self.healthy,
                 time_ms=settings.execution.dead_man_s * 1_000,
             )
         return WatchdogRequired(
             account.watchdog,
-            self._inbox.put_event,
+            self._obstacle,
             self._clock,
             venue=settings.venue,
             symbol=settings.symbol,
@@ -240,6 +246,11 @@ class Execution:
         await self._outbox.admitted(urgent)
         return await self.wire.call(urgent)
 
+    def _obstacle(self, event: Obstructed | Cleared) -> None:
+        """Tell the engine; at the end, when nothing is quoted any more, it is no news."""
+        if not self._ending:
+            self._inbox.put_event(event)
+
     # --- the end ----------------------------------------------------------------------------
 
     async def finish(self, patient: Callable[[], bool]) -> bool:
@@ -251,6 +262,7 @@ class Execution:
         validity of whatever was sent last, are a proof; whatever they show instead is cancelled.
         Only then the dead-man's switch is let go.
         """
+        self._ending = True
         self.gateway.shut()
         deadline = self._clock.now() + SWEEP_NS_MAX
         # Behind this nothing that was sent can still come to life.

@@ -32,9 +32,7 @@ from bot.shell.statements import FillKey
 from bot.shell.takeover import Previous
 from bot.venues.binance.ids import is_own
 
-ACCOUNT: Final = (
-    "account"  # in a run's manifest: the account's name, which tells nothing of its key
-)
+ACCOUNT: Final = "account"  # in a run's manifest: its name, which tells nothing of its key
 NEUTRAL: Final = "neutral_qty"  # the balance that counted as no position, exact text
 
 REMEMBERED_NS: Final = 7 * 24 * 3_600 * NS_PER_S  # a venue repeats no execution after so long

@@ -95,8 +95,9 @@ class LiveRun:
         self.clock = Clock()
         self.log = structlog.get_logger()
         previous = None
+        self._skipped: list[str] = []  # earlier runs that tell nothing
         if account is not None:
-            previous = account.previous(runs, self.clock.now(), self._skipped)
+            previous = account.previous(runs, self.clock.now(), self._skipped.append)
         self.folder = new_run(loaded, runs, self.clock.now(), settings.mode, seed)
         self.metrics = Metrics(loaded.instrument)
         self.db = RunDb(
@@ -198,6 +199,8 @@ class LiveRun:
                 if self._listener is not None:
                     self.web_port = await web.serve(self._listener)
                 self.log.info("run_started", folder=str(self.folder.path), web_port=self.web_port)
+                for why in self._skipped:
+                    self.log.warning("earlier_run_skipped", why=why)
                 for job in self._jobs(seconds):
                     self.supervisor.start(job)
                 if not await self._trade():
@@ -338,9 +341,6 @@ class LiveRun:
             if days:
                 for path in retire(self.folder.journal, self.clock.now() - days * DAY_NS):
                     self.log.info("segment_retired", path=str(path))
-
-    def _skipped(self, why: str) -> None:
-        self.log.warning("earlier_run_skipped", why=why)
 
     def _database_failed(self, failure: RunDbError) -> None:
         self.log.error("database_failed", error=str(failure))

@@ -92,6 +92,7 @@ def new_server(
     key: str = API_KEY,
     secret: str = API_SECRET,
     deposits: Mapping[str, Decimal] | None = None,
+    fees: Fees | None = None,
     scenario: str = "calm",
     seed: int = 1,
     host: str = "127.0.0.1",
@@ -102,7 +103,9 @@ def new_server(
     """The simulated exchange with one client, not yet started. ConfigError as `flow_params`."""
     start = clock.now()
     market = Market(flow_params(instrument.venue, scenario), seed, start)
-    client = new_client(market, instrument, start, key=key, secret=secret, deposits=deposits)
+    client = new_client(
+        market, instrument, start, key=key, secret=secret, deposits=deposits, fees=fees
+    )
     return VenueServer(
         market,
         instrument,

@@ -13,7 +13,7 @@ from typing import Any, Final
 import structlog
 import uvloop
 
-from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.units import NS_PER_S
 from bot.modes.account import access_of, account_name
 from bot.modes.entry import worlds
 from bot.modes.preflight import PreflightRefused
@@ -25,6 +25,7 @@ from bot.shell.lease import Lease, LeaseError, LeaseTaken, state_folder
 from bot.shell.peer import Credentials
 from bot.shell.signals import stop_signals
 from bot.shell.supervisor import Supervisor
+from bot.shell.venuetime import VenueTime
 from bot.shell.watchdog import CALL_S, Watchdog
 from bot.shell.wire import CallFailed, Wire
 from bot.venues.binance.ids import is_own
@@ -34,8 +35,6 @@ from bot.venues.orderentry import Call
 EXIT_DONE: Final = 0
 EXIT_BROKEN: Final = 1
 EXIT_INTERRUPTED: Final = 130
-TIME_S: Final = 30.0  # between two comparisons of the clocks
-TIME_RETRY_S: Final = 1.0
 
 
 class Watch:
@@ -76,7 +75,10 @@ class Watch:
             self.clock,
             validity_ms=self._codec.capabilities.recv_window_ms,
         )
-        self._clocks_differ = asyncio.Event()
+        # Its doubts are for those who place orders; a cancel is worth a try at any time.
+        self._time = VenueTime(
+            self._wire.call, self._codec, lambda doubt: None, self.clock, self._wire.set_offset
+        )
         self._log = structlog.get_logger()
         self._supervisor = Supervisor(self._broke)
         self._started = {"heartbeat": str(bot_path(folder, name)), "symbol": settings.symbol}
@@ -85,7 +87,7 @@ class Watch:
         """Watch until told to stop, or for so many seconds; returns the exit code."""
         with stop_signals(self._signalled):
             self._log.info("watchdog_started", **self._started)
-            self._supervisor.start(self._keep_time())
+            self._supervisor.start(self._time.run())
             if seconds is not None:
                 self._supervisor.start(self._stop_after(seconds))
             try:
@@ -122,37 +124,8 @@ class Watch:
             return await self._wire.call(call)
         except CallFailed as failure:
             if failure.refusal.clock:
-                self._clocks_differ.set()
+                self._time.nudge()
             raise
-
-    async def _keep_time(self) -> None:
-        """Sign with the venue's time: its clock is asked now and then, and when it complains."""
-        while True:
-            self._clocks_differ.clear()
-            known = await self._set_time()
-            await asyncio.sleep(TIME_RETRY_S)
-            if known:
-                await self._complaint()
-
-    async def _complaint(self) -> None:
-        """Wait until the venue finds fault with our time, or long enough."""
-        try:
-            async with asyncio.timeout(TIME_S):
-                await self._clocks_differ.wait()
-        except TimeoutError:
-            return
-
-    async def _set_time(self) -> bool:
-        """Whether the venue said what time it is."""
-        asked_at = self.clock.now()
-        try:
-            body = await self._wire.call(self._codec.server_time())
-            venues_now = self._codec.read_server_time(body)
-        except (CallFailed, ValueError):
-            return False
-        middle = (asked_at + self.clock.now()) // 2
-        self._wire.set_offset((middle - venues_now) // NS_PER_MS)
-        return True
 
     def result(self) -> dict[str, Any]:
         """What `--json` prints; programs rely on its keys."""

@@ -78,6 +78,8 @@ def state(screen: Screen, width: int) -> Line:
 
 def why(view: View) -> str:
     """The causes that hold, in words."""
+    if view.causes == WAITING and view.obstacles:
+        return f"waiting for {', '.join(view.obstacles)}"
     if view.causes == WAITING:
         return "waiting for the first book"
     return ", ".join(view.causes) or "quoting"

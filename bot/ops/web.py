@@ -63,6 +63,7 @@ def readiness(view: View | None, others: Sequence[str] = ()) -> Readiness:
         reasons.append(f"level {view.level}: {causes}")
     if not view.trusted:
         reasons.append(f"book not trusted: {view.distrust}")
+    reasons += [f"obstacle: {what}" for what in view.obstacles]
     return Readiness(view.level, view.causes, (*reasons, *others))
 
 

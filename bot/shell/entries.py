@@ -12,6 +12,7 @@ class Entry:
 
     __slots__ = (
         "accepted_at",
+        "amended_at",
         "answered",
         "asking",
         "cancel_asked",
@@ -32,6 +33,7 @@ class Entry:
         self.sent_at = 0  # when the placement's bytes were written
         self.touched_at = decided_at  # anything sent or heard
         self.accepted_at = 0  # by a reply to a request
+        self.amended_at = 0  # when an amend was last asked for
         self.heard_at = 0  # from the private stream
         self.venue_id = ""
         self.withdrawn = False  # whatever has not been written must not be

@@ -50,6 +50,7 @@ STALE_NS: Final = 500 * NS_PER_MS  # a quote older than this is not sent any mor
 CANCEL_AGAIN_S: Final = 0.25
 MUTE_NS: Final = 2_000 * NS_PER_MS  # an accepted order must be on the private stream by then
 READS_PER_S: Final = 10
+AMEND_NS: Final = 5_000 * NS_PER_MS  # by then the end of a crossing amend was told
 TEND_S: Final = 0.25
 
 ENDED: Final = (
@@ -204,7 +205,8 @@ class Gateway:
 
     def _post_amend(self, now: int, amend: Amend) -> None:
         entry = self._entry(amend.order_id, now)
-        entry.decided_at, entry.epoch, entry.withdrawn = now, self._epoch, False
+        entry.decided_at = entry.amended_at = now
+        entry.epoch, entry.withdrawn = self._epoch, False
         call = self._codec.amend(amend)
         self._outbox.post(partial(self._amend, entry, call), call)
 
@@ -343,8 +345,8 @@ class Gateway:
         order_id = getattr(event, "order_id", "")
         entry = self._entries.get(order_id)
         self.active_at = now
-        if isinstance(event, OrderCancelled) and entry is not None and not entry.cancel_asked:
-            self._unasked(order_id)  # a dead-man's switch, or a person
+        if isinstance(event, OrderCancelled) and entry is not None and unasked(entry, now):
+            self._unasked(order_id)
         if isinstance(event, Filled) and not self._orders.knows(order_id):
             event = recovered(event)
         if isinstance(event, FillRecovered):
@@ -435,6 +437,15 @@ class Gateway:
 
     def __repr__(self) -> str:
         return f"<Gateway in_flight={self.in_flight} sent={self.sent} {self._outbox!r}>"
+
+
+def unasked(entry: Entry, now: int) -> bool:
+    """Whether an order was cancelled by a dead-man's switch or a person, and not by us.
+
+    An amend that would have crossed ends its order as cancelled, too (RISK F17).
+    """
+    amended = entry.amended_at and now - entry.amended_at < AMEND_NS
+    return not (entry.cancel_asked or amended)
 
 
 def recovered(fill: Filled) -> FillRecovered:

@@ -6,12 +6,12 @@ asked for: sandbox and production can never mix.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
+from bot.shell.ccxtload import library
 from bot.venues.binance.endpoints import both_hosts, foreign_hosts
 from bot.venues.binance.orders import UNKNOWN_TO_CCXT
 
@@ -65,7 +65,8 @@ def new_peer(access: Access, timeout_ms: int, hooks: dict[str, Callable[..., Any
     address is left that the world does not allow.
     """
     name, kinds, stream = PRODUCTS[access.venue]
-    base = getattr(import_module("ccxt.pro"), name)
+    found = library(name)
+    base = found.venue
 
     def method(hook: Callable[..., Any], replaced: str) -> Callable[..., Any]:
         def call(self: Any, *args: Any, **named: Any) -> Any:
@@ -74,9 +75,8 @@ def new_peer(access: Access, timeout_ms: int, hooks: dict[str, Callable[..., Any
         return call
 
     members: dict[str, Any] = {name: method(hook, name) for name, hook in hooks.items()}
-    entry = import_module("ccxt.base.types").Entry
     for missing, (path, api, verb) in UNKNOWN_TO_CCXT.items():
-        members[missing] = entry(path, [api], verb, {"cost": 1})
+        members[missing] = found.entry(path, [api], verb, {"cost": 1})
     kind: Any = type(name, (base,), members)
     peer = kind(
         {

@@ -213,8 +213,8 @@ class Pump:
             tape = self._codec.resync(event.at, lost_cause(event))
             if engine.learn(tape, 0) & TRUST:
                 self._eyes.trust(event.at, False)
-        elif not isinstance(event, FeedOpened):
-            engine.apply(event)
+        elif not isinstance(event, FeedOpened) and not engine.apply(event):
+            return  # told before
         self._eyes.learned(event, engine)
 
     def _read(self, chunk: bytes) -> int | None:
@@ -278,8 +278,8 @@ class Pump:
         for event in venue.release(at):
             if self._log is not None:
                 self._log.append(Learned(self.frames, event))
-            engine.apply(event)
-            self._eyes.learned(event, engine)
+            if engine.apply(event):
+                self._eyes.learned(event, engine)
 
     def _is_due(self, flags: int) -> bool:
         due = self._engine.deadline()

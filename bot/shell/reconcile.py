@@ -13,7 +13,9 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from decimal import Decimal
 from typing import Any, Final, Literal, Protocol
 
-from bot.core.orders import Order
+import msgspec
+
+from bot.core.orderlife import Order
 from bot.core.reconcile import (
     AT_REST,
     OrdersWatch,
@@ -41,16 +43,24 @@ from bot.venues.orderentry import Execution, Holdings, OrderReport
 
 OBSTACLE: Final = "reconcile"
 TICK_S: Final = 0.25
-ORDERS_NS: Final = 5 * NS_PER_S
 ORDERS_SPACING_NS: Final = 2 * NS_PER_S  # however often it is nudged: lists lag so far behind
-HOLDINGS_NS: Final = 15 * NS_PER_S
 HOLDINGS_AGAIN_NS: Final = 3 * NS_PER_S  # after a reading that proved nothing
-ANSWERS_NS: Final = 2 * NS_PER_S
 FAILURES_MAX: Final = 3  # readings in a row that failed or contradict what we know
 DOUBTS_MAX: Final = 10  # single-order questions a cycle
 EQUAL_READS: Final = 2
 STRANGERS_MAX: Final = 3  # strays of other runs while we run: somebody places them
 RETRY_S: Final = 1.0
+
+
+class Periods(msgspec.Struct, frozen=True):
+    """Times between two looks, ns."""
+
+    answers: int = 2 * NS_PER_S
+    orders: int = 5 * NS_PER_S
+    position: int = 15 * NS_PER_S
+
+
+DEFAULT_PERIODS: Final = Periods()
 
 
 class Gateway(Protocol):
@@ -115,8 +125,8 @@ class Reconciler:
 
     __slots__ = ("_beliefs", "_clock", "_covered", "_due", "_failures", "_foreign", "_gateway",
                  "_good_at", "_instrument", "_is_of_run", "_is_own", "_listed_at", "_log",
-                 "_orders", "_position", "_put", "_reasons", "_sleep", "_spot", "_statements",
-                 "_strangers", "_work", "neutral")  # fmt: skip
+                 "_orders", "_periods", "_position", "_put", "_reasons", "_sleep", "_spot",
+                 "_statements", "_strangers", "_work", "neutral")  # fmt: skip
 
     def __init__(
         self,
@@ -132,6 +142,7 @@ class Reconciler:
         neutral: Decimal | None = None,
         is_own: Callable[[str], bool],
         is_of_run: Callable[[str], bool],
+        periods: Periods = DEFAULT_PERIODS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.neutral = neutral if spot else Decimal(0)
@@ -145,6 +156,7 @@ class Reconciler:
         self._spot = spot
         self._is_own = is_own
         self._is_of_run = is_of_run
+        self._periods = periods
         self._sleep = sleep
         self._work = asyncio.Lock()  # one procedure at a time
         self._orders = OrdersWatch(is_own)
@@ -229,13 +241,13 @@ class Reconciler:
 
     async def _step(self) -> None:
         if self._clock.now() >= self._due["answers"]:
-            self._due["answers"] = self._clock.now() + ANSWERS_NS
+            self._due["answers"] = self._clock.now() + self._periods.answers
             self._check_answers()
         if self._clock.now() >= self._due["orders"]:
-            self._due["orders"] = self._clock.now() + ORDERS_NS
+            self._due["orders"] = self._clock.now() + self._periods.orders
             await self._check_orders()
         if self._clock.now() >= self._due["position"]:
-            self._due["position"] = self._clock.now() + HOLDINGS_NS
+            self._due["position"] = self._clock.now() + self._periods.position
             await self._check_position()
 
     def _check_answers(self) -> None:

@@ -133,8 +133,9 @@ class Resolver:
         if not self._orders.knows(entry.order_id):
             return  # it ended long ago, and its fills are told
         order = self._orders.find(entry.order_id)
-        moved = (report.tick, report.lots) != (order.tick, order.lots)
-        for event in settled(report, self._clock.now(), amended=moved):
+        # Where an amend is open, what the order is now must be said, even if it is as before.
+        told = not order.amend_lots and (report.tick, report.lots) == (order.tick, order.lots)
+        for event in settled(report, self._clock.now(), amended=not told):
             self._put(event)
 
     async def pull(self, entry: Entry) -> None:

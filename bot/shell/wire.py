@@ -14,6 +14,9 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from bot.domain.events import UNSENT
+from bot.domain.units import NS_PER_MS
+from bot.shell.ccxtload import library
 from bot.shell.clock import Clock
 from bot.shell.peer import PRODUCTS, Access, check_host, new_peer
 from bot.venues.orderentry import Call, OrderCodec, Refusal, Verdict
@@ -78,9 +81,8 @@ class Wire:
         used: Callable[[int], None] = lambda weight: None,
         sent: Callable[[str, int], None] = lambda method, at: None,
     ) -> None:
-        import ccxt
-
-        self._errors: tuple[type[Exception], ...] = (ccxt.BaseError, aiohttp.ClientError)
+        failed = library(PRODUCTS[access.venue][0]).error
+        self._errors: tuple[type[Exception], ...] = (failed, aiohttp.ClientError)
         self._access = access
         self._codec = codec
         self._clock = clock
@@ -97,8 +99,10 @@ class Wire:
                 "handle_message": self._spoken,
                 "on_connected": self._connected,
                 "client": self._client,
+                "nonce": self._signing_time,
             },
         )
+        self._ahead_ms = 0  # our clock less the venue's
         self._session: aiohttp.ClientSession | None = None
 
     # --- calls ----------------------------------------------------------------------------
@@ -115,7 +119,7 @@ class Wire:
             async with asyncio.timeout(2 * self._timeout_s):  # ccxt's own is below it
                 return await getattr(self._peer, call.method)(dict(call.params))
         except _Shut:
-            raise NotSent(Refusal(Verdict.REJECTED, "gate_shut")) from None
+            raise NotSent(Refusal(Verdict.REJECTED, UNSENT)) from None
         except TimeoutError as error:
             raise self._failure(call, talk, "timeout") from error
         except self._errors as error:
@@ -137,8 +141,15 @@ class Wire:
         return CallFailed(self._codec.refusal(talk.status, code, text, call.priority, wait_s))
 
     def set_offset(self, ms: int) -> None:
-        """Sign with times this many ms before our clock's (ccxt's `timeDifference`)."""
-        self._peer.options["timeDifference"] = ms
+        """Sign with times this many ms before our clock's."""
+        self._ahead_ms = ms
+
+    def _signing_time(self, base: Callable[[], float]) -> int:
+        """ccxt's `nonce`, by the clock that the offset was measured against.
+
+        ccxt reads the machine's, which steps when somebody sets it.
+        """
+        return self._clock.now() // NS_PER_MS - self._ahead_ms
 
     def _open(self) -> None:
         if self._session is not None:

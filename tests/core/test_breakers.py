@@ -772,3 +772,49 @@ def test_tightened_limits_are_judged_by_from_then_on() -> None:
     bench.breakers.tighten(msgspec.structs.replace(RISK, max_position_lots=600))
     bench.tick(position_lots=600)
     assert bench.trips() == [("PAUSED", "inventory")]
+
+
+# --- order entry ---------------------------------------------------------------------------
+
+
+def test_an_obstacle_lets_go_after_a_quiet_second_and_size_comes_back_in_steps() -> None:
+    bench = Bench()
+    bench.run(3.0, obstacles=("reconcile",))
+    assert bench.trips() == [("PAUSED", "execution:reconcile")]
+    assert bench.until_allowed(5.0) == pytest.approx(1.1)
+    assert bench.rearms() == [("execution:reconcile", 0.25)]
+    assert [bench.run(30.0).size for _ in range(3)] == [0.5, 0.75, 1.0]
+
+
+def test_an_unknown_order_that_is_settled_lets_go_and_one_that_is_not_halts() -> None:
+    bench = Bench()
+    bench.tick(unknown_ns=11 * NS_PER_S)
+    assert bench.until_allowed(5.0) == pytest.approx(1.1)
+    bench.tick(unknown_ns=61 * NS_PER_S)
+    bench.run(60.0)
+    assert bench.breakers.permission.severity is Severity.HALTED
+    assert bench.trips()[-1] == ("HALTED", "unknown_order")
+
+
+def test_pauses_after_refusals_double_up_to_an_hour() -> None:
+    bench = Bench(tick_ns=NS_PER_S)
+    pauses = []
+    for _ in range(6):
+        for _ in range(5):
+            bench.breakers.refused(bench.now, post_only=False)
+        bench.tick()
+        pauses.append(bench.until_allowed(4_000.0))
+    assert pauses == [60, 120, 240, 480, 960, 1920]
+
+
+def test_an_acceptance_keeps_refusals_from_being_a_row() -> None:
+    bench = Bench()
+    for _ in range(3):
+        for _ in range(9):
+            bench.breakers.refused(bench.now, post_only=True)
+        bench.breakers.accepted()
+    assert allows(bench.tick()) == (True, True)
+    for _ in range(10):
+        bench.breakers.refused(bench.now, post_only=True)
+    assert bench.tick().severity is Severity.PAUSED
+    assert bench.until_allowed(10.0) == pytest.approx(5.0, abs=0.11)

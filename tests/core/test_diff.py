@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.core.diff import KEEPABLE, diff, queue_value
+from bot.core.diff import AMENDABLE, KEEPABLE, amendment, diff, pair, queue_value
 from bot.core.ladder import Target
 from bot.core.orders import Order, OrderState
+from bot.domain.decisions import Amend
 from bot.domain.params import DiffParams
 from bot.domain.units import Side
 
@@ -101,7 +102,7 @@ def test_each_order_is_judged_by_what_its_own_level_displays() -> None:
     assert run(targets, working, [8.0, 4.0], QUEUE) == (["p"], [targets[1]])
 
 
-@pytest.mark.parametrize("state", list(OrderState)[:5])
+@pytest.mark.parametrize("state", [s for s in OrderState if s < OrderState.FILLED])
 def test_only_orders_that_rest_or_are_about_to_are_kept_or_cancelled(state: OrderState) -> None:
     wanted = target(100)
     there = order(100, state=state)
@@ -167,7 +168,7 @@ orders = st.lists(
         order,
         st.integers(90, 110),
         st.sampled_from([10, 20]),
-        st.sampled_from(list(OrderState)[:5]),
+        st.sampled_from([s for s in OrderState if s < OrderState.FILLED]),
         ahead=st.floats(0.0, 9.0),
     ),
     max_size=6,
@@ -194,3 +195,98 @@ def test_every_order_has_one_fate_and_every_target_one_order(
             reach = params.tolerance_ticks + queue_value(o, 8.0, params)
             assert o.lots != wanted.lots or abs(o.tick - wanted.tick) > reach
     assert [(o.state, o.tick, o.lots, o.ahead) for o in working] == before  # pure
+
+
+# --- amends --------------------------------------------------------------------------------
+
+
+def amending(tick: int, to: int, lots: int = 10, to_lots: int = 10, filled: int = 0) -> Order:
+    one = order(tick, lots, OrderState.PENDING_AMEND, filled=filled)
+    one.amend_tick, one.amend_lots, one.amend_kept = to, to_lots, filled
+    return one
+
+
+def test_an_amend_under_way_is_judged_by_what_it_asks_for() -> None:
+    assert run([target(120)], [amending(100, 120)]) == ([], [])
+    assert run([target(100)], [amending(100, 120)]) == (["o"], [target(100)])
+    assert run([target(120, 7)], [amending(100, 120, to_lots=10, filled=3)]) == ([], [])
+
+
+def test_an_amend_under_way_has_no_place_in_a_queue() -> None:
+    assert queue_value(amending(100, 120), 8.0, QUEUE) == 0.0
+    assert run([target(123)], [amending(100, 120)], [8.0], QUEUE) == (["o"], [target(123)])
+
+
+def test_an_amended_order_counts_with_the_size_that_was_asked_for() -> None:
+    part = order(100, 13, OrderState.PARTIALLY_FILLED, filled=5)
+    part.kept_lots = 3
+    assert run([target(100, 10)], [part]) == ([], [])
+    assert run([target(100, 13)], [part]) == (["o"], [target(100, 13)])
+
+
+Pairs = tuple[list[tuple[str, int]], list[str], list[int]]
+
+
+def pairs(surplus: list[Order], missing: list[Target], how: str) -> Pairs:
+    """(name and new tick, names to cancel, ticks to place)."""
+    moves, cancels, places = pair(surplus, missing, how)  # type: ignore[arg-type]
+    named = [(o.order_id, wanted.tick) for o, wanted in moves]
+    return named, [o.order_id for o in cancels], [wanted.tick for wanted in places]
+
+
+def test_without_amends_everything_is_cancelled_and_placed() -> None:
+    surplus, missing = [order(100)], [target(103)]
+    assert pairs(surplus, missing, "none") == ([], ["o"], [103])
+
+
+def test_the_nearest_pair_goes_first() -> None:
+    surplus = [order(100, name="a"), order(90, name="b")]
+    missing = [target(93), target(99, level=1)]
+    assert pairs(surplus, missing, "requeue") == ([("a", 99), ("b", 93)], [], [])
+    assert pairs(surplus, [target(94)], "requeue") == ([("b", 94)], ["a"], [])
+    assert pairs([surplus[0]], missing, "requeue") == ([("a", 99)], [], [93])
+
+
+def test_of_equally_near_pairs_the_older_order_and_the_inner_target_go_first() -> None:
+    surplus = [order(100, name="older"), order(100, name="newer")]
+    assert pairs(surplus, [target(103)], "requeue") == ([("older", 103)], ["newer"], [])
+    assert pairs(surplus[:1], [target(103), target(97)], "requeue") == ([("older", 103)], [], [97])
+
+
+@pytest.mark.parametrize("state", [s for s in OrderState if s in KEEPABLE])
+@pytest.mark.parametrize("how", ["requeue", "reduce"])
+def test_only_an_order_that_rests_undisturbed_is_amended(state: OrderState, how: str) -> None:
+    named, cancels, places = pairs([order(100, state=state)], [target(100, 5)], how)
+    assert (named != []) == (state in AMENDABLE)
+    assert (cancels == places == []) == (state in AMENDABLE)
+
+
+@pytest.mark.parametrize(
+    ("tick", "lots", "amended"),
+    [(100, 6, True), (100, 7, True), (100, 8, False), (101, 6, False), (100, 1, True)],
+)
+def test_reduce_keeps_the_price_and_never_asks_for_more(
+    tick: int, lots: int, amended: bool
+) -> None:
+    part = order(100, 10, OrderState.PARTIALLY_FILLED, filled=3)
+    named, cancels, places = pairs([part], [target(tick, lots)], "reduce")
+    assert (named == [("o", tick)]) == amended
+    assert ((cancels, places) == (["o"], [tick])) == (not amended)
+
+
+def test_an_amend_states_whole_lots() -> None:
+    part = order(100, 10, OrderState.PARTIALLY_FILLED, filled=3)
+    assert amendment(part, target(99, 10, 2)) == Amend("o", Side.BUY, 99, 13, 2)
+    assert amendment(part, target(100, 7)) is None  # it is that already
+    assert amendment(part, target(100, 6)) == Amend("o", Side.BUY, 100, 9, 0)
+
+
+@given(wants, orders, st.sampled_from(["none", "requeue", "reduce"]))
+@settings(max_examples=200, deadline=None)
+def test_pairing_loses_nothing(targets: list[Target], surplus: list[Order], how: str) -> None:
+    moves, cancels, places = pair(surplus, targets, how)  # type: ignore[arg-type]
+    assert sorted(map(id, [*(o for o, _ in moves), *cancels])) == sorted(map(id, surplus))
+    assert sorted(map(id, [*(t for _, t in moves), *places])) == sorted(map(id, targets))
+    assert all(o.state in AMENDABLE for o, _ in moves)
+    if how == "requeue":
+        assert not places or not any(o.state in AMENDABLE for o in cancels)

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.core.gate import Gate, Refusal
-from bot.core.orders import OrderState, OrderTable
-from bot.domain.decisions import Place
+from bot.core.orders import Order, OrderState, OrderTable
+from bot.domain.decisions import Amend, Place
 from bot.domain.events import (
+    Amended,
+    AmendRejected,
     CancelRejected,
     Filled,
     OrderCancelled,
@@ -47,6 +49,20 @@ class Bench:
         order_id = f"rest-{self._n}"
         self.table.placed(Place(order_id, side, tick, lots, 0), 0)
         return order_id
+
+    def amending(self, side: Side, tick: int, to: int, lots: int = 10, to_lots: int = 10) -> str:
+        """An order of the table at `tick` that is on its way `to` another."""
+        order_id = self.rest(side, tick, lots)
+        self.table.apply(OrderOpened(1, order_id))
+        self.table.amend_sent(Amend(order_id, side, to, to_lots, 0), 1)
+        return order_id
+
+    def check_amend(self, order_id: str, tick: int, lots: int = 10) -> Refusal | None:
+        order = self.table.find(order_id)
+        amend = Amend(order_id, order.side, tick, lots, 0)
+        return self.gate.check_amend(
+            amend, order, self.table, self.position, fair=FAIR, best_bid=BID, best_ask=ASK
+        )
 
 
 def inner(side: Side) -> int:
@@ -182,6 +198,125 @@ def test_no_order_meets_an_own_one_whatever_is_known_of_it(side: Side, fate: str
     assert bench.check(side, tick) is None
 
 
+# --- amends --------------------------------------------------------------------------------
+
+
+@both_sides
+@pytest.mark.parametrize("away", [False, True], ids=["nearer", "farther"])
+def test_an_own_order_under_amendment_may_be_at_either_price(side: Side, away: bool) -> None:
+    bench = Bench()
+    near, far = 50_000, 50_000 + 3 * side  # of an order of the other side
+    other = bench.amending(Side(-side), *((near, far) if away else (far, near)))
+    assert bench.check(side, near - side) is None
+    assert bench.check(side, near) is Refusal.SELF_CROSS
+    bench.table.apply(AmendRejected(2, other, "filter"))
+    assert bench.check(side, near) is (Refusal.SELF_CROSS if away else None)
+
+
+@both_sides
+@pytest.mark.parametrize(("lots", "to_lots"), [(30, 80), (80, 30)])
+def test_an_order_under_amendment_counts_with_the_larger_size(
+    side: Side, lots: int, to_lots: int
+) -> None:
+    bench = Bench()
+    tick = inner(side) - 5 * side
+    order_id = bench.amending(side, tick, tick, lots, to_lots)
+    assert bench.check(side, inner(side), 20) is None
+    bench.position = side
+    assert bench.check(side, inner(side), 20) is Refusal.POSITION
+    bench.table.apply(Amended(2, order_id, tick, to_lots))
+    assert bench.check(side, inner(side), 20) is (Refusal.POSITION if to_lots == 80 else None)
+
+
+@both_sides
+def test_what_an_ended_order_owes_counts(side: Side) -> None:
+    bench = Bench()
+    order_id = bench.rest(side, inner(side) - 5 * side, 90)
+    bench.table.apply(OrderCancelled(1, order_id, 81))
+    assert bench.check(side, inner(side), 20) is Refusal.POSITION
+    assert bench.check(side, inner(side), 19) is None
+
+
+@both_sides
+def test_an_amend_passes_the_checks_of_a_placement(side: Side) -> None:
+    bench = Bench()
+    order_id = bench.rest(side, inner(side) - 5 * side)
+    bench.table.apply(OrderOpened(1, order_id))
+    opposite = inner(Side(-side))
+    assert bench.check_amend(order_id, inner(side)) is None
+    assert bench.check_amend(order_id, opposite - side) is None
+    assert bench.check_amend(order_id, opposite) is Refusal.WOULD_TAKE
+    assert bench.check_amend(order_id, 50_000 - side * 500) is None
+    assert bench.check_amend(order_id, 50_000 - side * 501) is Refusal.COLLAR
+    assert bench.check_amend(order_id, inner(side), 21) is Refusal.ORDER_SIZE
+    assert bench.check_amend(order_id, inner(side), 0) is Refusal.ORDER_SIZE
+    assert bench.gate.refused[Refusal.ORDER_SIZE] == 2
+
+
+@both_sides
+@pytest.mark.parametrize(
+    ("filled", "told", "lots", "refused"),
+    [(3, 0, 23, False), (3, 0, 24, True), (3, 0, 3, True), (3, 5, 5, True), (3, 5, 6, False)],
+)
+def test_the_size_of_an_amend_is_what_may_still_trade(
+    side: Side, filled: int, told: int, lots: int, refused: bool
+) -> None:
+    bench = Bench()
+    tick = inner(side) - 5 * side
+    order_id = bench.rest(side, tick)
+    bench.table.apply(OrderOpened(1, order_id, told))
+    bench.table.apply(Filled(1, order_id, "t", side, tick, filled, True))
+    assert bench.check_amend(order_id, tick, lots) is (Refusal.ORDER_SIZE if refused else None)
+
+
+@both_sides
+@pytest.mark.parametrize(
+    ("position", "others", "lots", "to_lots", "refused"),
+    [
+        (70, 20, 10, 10, False),  # its own old size does not count twice
+        (70, 20, 10, 11, True),
+        (70, 10, 10, 20, False),
+        (70, 21, 10, 5, True),  # until the venue's word it may have its old size
+        (100, 0, 10, 5, True),
+        (-100, 0, 10, 20, False),
+    ],
+)
+def test_an_amend_counts_at_the_worse_of_its_sizes(
+    side: Side, position: int, others: int, lots: int, to_lots: int, refused: bool
+) -> None:
+    bench = Bench()
+    bench.position = side * position
+    tick = inner(side) - 5 * side
+    order_id = bench.rest(side, tick, lots)
+    bench.table.apply(OrderOpened(1, order_id))
+    if others:
+        bench.rest(side, tick, others)
+    expected = Refusal.POSITION if refused else None
+    assert bench.check_amend(order_id, inner(side), to_lots) is expected
+
+
+@both_sides
+def test_an_amend_may_pass_its_own_order_and_no_other(side: Side) -> None:
+    bench = Bench()
+    order_id = bench.rest(side, inner(side) - 5 * side)
+    bench.table.apply(OrderOpened(1, order_id))
+    assert bench.check_amend(order_id, 50_000) is None
+    bench.rest(Side(-side), 50_000 + side)
+    assert bench.check_amend(order_id, 50_000) is None
+    bench.rest(Side(-side), 50_000)
+    assert bench.check_amend(order_id, 50_000) is Refusal.SELF_CROSS
+
+
+@both_sides
+def test_no_amend_on_a_side_with_an_unknown_order(side: Side) -> None:
+    bench = Bench()
+    order_id = bench.rest(side, inner(side) - 5 * side)
+    bench.table.apply(OrderOpened(1, order_id))
+    other = bench.rest(side, inner(side) - 6 * side)
+    bench.table.apply(OutcomeLost(1, other))
+    assert bench.check_amend(order_id, inner(side)) is Refusal.UNKNOWN_ORDER
+
+
 def test_refusals_are_counted_by_reason() -> None:
     bench = Bench()
     bench.check(Side.BUY, BID, 21)
@@ -197,7 +332,7 @@ def test_refusals_are_counted_by_reason() -> None:
 
 Step = tuple[int, bool, int, int]
 steps = st.lists(
-    st.tuples(st.integers(0, 8), st.booleans(), st.integers(0, 40), st.integers(1, 25)),
+    st.tuples(st.integers(0, 11), st.booleans(), st.integers(0, 40), st.integers(1, 25)),
     max_size=60,
 )
 
@@ -233,12 +368,27 @@ class Venue:
             table.cancel_sent(order_id, 1)
         elif what == 7:
             table.apply(OutcomeLost(1, order_id))
+        elif what >= 9:
+            self.amend(order, which, lots)
         elif state is OrderState.PENDING_NEW:
             table.apply(OrderRejected(1, order_id, "no"))
         elif state is OrderState.PENDING_CANCEL and which % 2:
             table.apply(CancelRejected(1, order_id))
         else:
             table.apply(OrderCancelled(1, order_id))
+
+    def amend(self, order: Order, which: int, lots: int) -> None:
+        """Ask for an amend, or answer one that is under way."""
+        bench, order_id, side = self.bench, order.order_id, order.side
+        if order.amending:
+            told = Amended(1, order_id, order.amend_tick, order.amend_lots)
+            rejectable = which % 2 and order.filled_lots <= order.lots
+            bench.table.apply(AmendRejected(1, order_id, "no") if rejectable else told)
+        elif order.resting:
+            tick = inner(side) - side * which
+            if bench.check_amend(order_id, tick, order.filled_lots + lots) is None:
+                asked = Amend(order_id, side, tick, order.filled_lots + lots, 0)
+                bench.table.amend_sent(asked, 1)
 
     def place(self, side: Side, away: int, lots: int) -> None:
         bench = self.bench
@@ -256,13 +406,13 @@ class Venue:
         for side in Side:
             worst = side * bench.position + bench.table.exposure_lots(side)
             assert worst <= RISK.max_position_lots, (side, bench.position, bench.table)
-        bids = [order.tick for order in bench.table.working(Side.BUY)]
-        asks = [order.tick for order in bench.table.working(Side.SELL)]
+        bids = [order.highest_tick for order in bench.table.working(Side.BUY)]
+        asks = [order.lowest_tick for order in bench.table.working(Side.SELL)]
         assert not bids or not asks or max(bids) < min(asks)
 
 
 @given(steps)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_no_sequence_of_events_exceeds_the_position_limit(sequence: list[Step]) -> None:
     venue = Venue()
     for step in sequence:

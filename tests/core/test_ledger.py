@@ -310,6 +310,78 @@ class TestLedger:
         )
 
 
+class TestVenuesWord:
+    """What the venue charged, paid and holds, in its own numbers."""
+
+    def test_a_fee_in_quote_currency_is_that_amount(self) -> None:
+        ledger = article()
+        ledger.fill(Side.BUY, 10_000, 1, True, D(1000), 1, fee=D("0.3"), fee_currency="B")
+        view = ledger.mark(D(1000))
+        assert (view.maker_fees, view.rebates, view.total) == (D("0.3"), 0, D("-0.3"))
+        assert ledger.average_cost == D("1000.3")
+        assert ledger.base_fees == 0
+
+    def test_a_rebate_is_a_negative_fee(self) -> None:
+        ledger = article()
+        ledger.fill(Side.SELL, 10_000, 2, True, D(1000), 1, fee=D("-0.5"), fee_currency="B")
+        view = ledger.mark(D(1000))
+        assert (view.maker_fees, view.rebates, view.total) == (0, D("0.5"), D("0.5"))
+        assert ledger.average_cost == D("1000.25")
+
+    def test_a_fee_in_base_currency_is_valued_at_the_fill_and_remembered(self) -> None:
+        ledger = article()
+        ledger.fill(Side.BUY, 10_000, 1, False, D(1000), 1, fee=D("0.001"), fee_currency="A")
+        ledger.fill(Side.BUY, 20_000, 1, False, D(2000), 2, fee=D("0.002"), fee_currency="A")
+        view = ledger.mark(D(2000))
+        assert (view.taker_fees, ledger.base_fees) == (D(5), D("0.003"))
+        assert view.unexplained == 0
+        assert ledger.position_lots == 2  # the position is what was traded
+
+    @pytest.mark.parametrize(("fee", "currency"), [(None, ""), (None, "B"), (D("0.01"), "BNB")])
+    def test_otherwise_the_rate_stands_in(self, fee: Decimal | None, currency: str) -> None:
+        ledger = article()
+        ledger.fill(Side.BUY, 10_000, 1, True, D(1000), 1, fee=fee, fee_currency=currency)
+        assert ledger.mark(D(1000)).rebates == D("0.1")
+        assert ledger.base_fees == 0
+
+    def test_no_fee_is_no_missing_fee(self) -> None:
+        ledger = article()
+        ledger.fill(Side.BUY, 10_000, 1, True, D(1000), 1, fee=D(0), fee_currency="B")
+        assert ledger.mark(D(1000)).total == 0
+
+    @pytest.mark.parametrize("lots", [5, -5, 0, 2, 3])
+    def test_an_adopted_position_is_neither_profit_nor_loss(self, lots: int) -> None:
+        ledger = article()
+        buy(ledger, "1000.0", lots=2)
+        before = ledger.mark(D("1003"))
+        ledger.adopt(lots, D("1003"))
+        assert ledger.position_lots == lots
+        assert ledger.mark(D("1003")) == before
+        view = ledger.mark(D("1010"))
+        assert view.total - before.total == lots * D(7)
+        assert view.unexplained == 0
+        assert ledger.equity(1010.0) == pytest.approx(float(view.total))
+        assert (ledger.n_fills, ledger.volume_lots, ledger.turnover) == (1, 2, 2000)
+        assert ledger.max_abs_position_lots == max(2, abs(lots))
+
+    def test_what_is_adopted_costs_its_price(self) -> None:
+        ledger = article()
+        ledger.adopt(4, D("1003"))
+        assert ledger.average_cost == D("1003")
+        ledger.adopt(-2, D("1001"))
+        assert ledger.average_cost == D("1001")
+        ledger.adopt(0, D("1000"))
+        assert ledger.average_cost is None
+
+    def test_funding_by_the_venues_word(self) -> None:
+        ledger = article()
+        ledger.funding(D("-1.5"))
+        ledger.funding(D("0.25"))
+        view = ledger.mark(D(1000))
+        assert (view.funding, view.total, view.unexplained) == (D("-1.25"), D("-1.25"), 0)
+        assert ledger.equity(1000.0) == -1.25
+
+
 @dataclass(frozen=True)
 class Fill:
     side: Side
@@ -322,6 +394,12 @@ class Fill:
 @dataclass(frozen=True)
 class Funding:
     rate: Decimal
+    mid: Decimal
+
+
+@dataclass(frozen=True)
+class Adoption:
+    lots: int
     mid: Decimal
 
 
@@ -344,6 +422,7 @@ STEPS = st.lists(
         MIDS,
     )
     | st.builds(Funding, RATES, MIDS)
+    | st.builds(Adoption, st.integers(-10_000, 10_000), ON_GRID)
     | st.builds(Mark, MIDS),
     max_size=40,
 )
@@ -358,10 +437,10 @@ STEPS = st.lists(
 )
 @settings(deadline=None)
 def test_identity_and_total_against_fractions(
-    steps: list[Fill | Funding | Mark], maker: Decimal, taker: Decimal, final: Decimal
+    steps: list[Fill | Funding | Adoption | Mark], maker: Decimal, taker: Decimal, final: Decimal
 ) -> None:
     ledger = Ledger(instrument("0.01", "0.001"), Fees(maker, taker))
-    cash = position = spread = inventory = turnover = funding = Fraction(0)
+    cash = position = spread = inventory = turnover = funding = adopted = Fraction(0)
     widest = 0
     previous = Fraction(0)
     for step in steps:
@@ -371,6 +450,14 @@ def test_identity_and_total_against_fractions(
         match step:
             case Mark():
                 ledger.mark(step.mid)
+            case Adoption():
+                ledger.adopt(step.lots, step.mid)
+                difference = Fraction(step.lots, 1000) - position
+                cash -= difference * mid  # as if it had been bought there
+                position += difference
+                turnover += abs(difference) * mid
+                adopted += abs(difference) * mid
+                widest = max(widest, abs(step.lots))
             case Funding():
                 ledger.fund(step.rate, step.mid)
                 funding -= position * mid * Fraction(step.rate)
@@ -392,7 +479,7 @@ def test_identity_and_total_against_fractions(
     assert abs(Fraction(view.inventory) - inventory) <= tolerance
     assert abs(Fraction(view.funding) - funding) <= tolerance
     assert min(view.maker_fees, view.taker_fees, view.rebates) >= 0
-    assert Fraction(ledger.turnover) == turnover
+    assert Fraction(ledger.turnover) == turnover - adopted
     assert ledger.position_lots == position * 1000
     assert ledger.max_abs_position_lots == widest
     scale = float(abs(cash) + abs(funding) + abs(position) * Fraction(final))

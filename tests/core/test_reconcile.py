@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 
-from bot.core.orders import Order, OrderState
+from bot.core.orderlife import Order, OrderState
 from bot.core.reconcile import (
     FRESH_FILL_NS,
     OVERDUE_NS,
@@ -114,7 +114,13 @@ def test_foreign_orders_are_named_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "state", [OrderState.PENDING_NEW, OrderState.PENDING_CANCEL, OrderState.UNKNOWN]
+    "state",
+    [
+        OrderState.PENDING_NEW,
+        OrderState.PENDING_AMEND,
+        OrderState.PENDING_CANCEL,
+        OrderState.UNKNOWN,
+    ],
 )
 def test_orders_under_way_are_not_judged(state: OrderState) -> None:
     believed = [order("mm-1", state)]
@@ -140,9 +146,11 @@ def test_forgetting_makes_the_next_reading_the_first() -> None:
 def test_a_request_without_an_answer_is_overdue() -> None:
     pending = Order("mm-1", Side.BUY, 100, 5, 0, T)
     others = [order("mm-2"), order("mm-3", OrderState.UNKNOWN)]
+    amended = order("mm-4", OrderState.PENDING_AMEND)
     assert overdue([pending, *others], lambda _: 0, T + OVERDUE_NS) == []
     assert overdue([pending, *others], lambda _: 0, T + OVERDUE_NS + 1) == ["mm-1"]
     assert overdue([pending, *others], lambda _: T + 1, T + OVERDUE_NS + 1) == []
+    assert overdue([amended], lambda _: T, T + OVERDUE_NS + 1) == ["mm-4"]
 
 
 # --- position -----------------------------------------------------------------------------

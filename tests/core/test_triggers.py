@@ -371,3 +371,103 @@ def test_repr() -> None:
         "LossWindows(minute=0, five_minutes=0, hour=0, day=0), "
         "1s=NetFills(lots=0, slots=0), 5s=NetFills(lots=0, slots=0))"
     )
+
+
+# --- order entry ---------------------------------------------------------------------------
+
+
+def test_an_obstacle_stops_and_names_the_oldest() -> None:
+    assert triggers.execution(facts_of(), START) is None
+    verdict = triggers.execution(facts_of(obstacles=("clock", "filters")), START)
+    assert verdict == Verdict(Severity.PAUSED, "execution:clock", {"obstacles": 2.0})
+
+
+def test_an_obstacle_before_the_first_quote_keeps_from_being_ready() -> None:
+    facts = facts_of(ready=False)
+    learn(facts, START, trusted=True, obstacles=("reconcile",))
+    assert not facts.ready
+    assert triggers.execution(facts, START) is None
+    learn(facts, START, trusted=True)
+    assert facts.ready
+    learn(facts, START, obstacles=("reconcile",))
+    assert facts.ready
+
+
+@pytest.mark.parametrize(
+    ("age_ns", "severity"),
+    [
+        (0, Severity.ACTIVE),
+        (10 * NS_PER_S, Severity.ACTIVE),
+        (10 * NS_PER_S + 1, Severity.PAUSED),
+        (60 * NS_PER_S, Severity.PAUSED),
+        (60 * NS_PER_S + 1, Severity.HALTED),
+    ],
+)
+def test_an_unknown_order_grows_worse_with_age(age_ns: int, severity: Severity) -> None:
+    verdict = triggers.unknown_order(facts_of(unknown_ns=age_ns), START)
+    assert severity_of(verdict) is severity
+
+
+@pytest.mark.parametrize(
+    ("times_s", "storm"),
+    [
+        ([0, 1, 2, 3], False),
+        ([0, 1, 2, 3, 10], True),
+        ([0, 1, 2, 3, 10.001], False),
+        ([0, 5, 6, 7, 8, 12], True),  # the first has left the window, five are in it
+    ],
+)
+def test_a_storm_is_five_refusals_within_ten_seconds(times_s: list[float], storm: bool) -> None:
+    facts = facts_of()
+    now = START
+    for second in times_s:
+        now = START + round(second * NS_PER_S)
+        facts.refusals.learn(now, post_only=False)
+    assert severity_of(triggers.reject_storm(facts, now)) is (
+        Severity.PAUSED if storm else Severity.ACTIVE
+    )
+    assert triggers.reject_storm(facts, now + 10 * NS_PER_S + 1) is None
+    assert triggers.post_only_row(facts, now) is None
+
+
+def test_a_row_is_ten_refusals_without_an_acceptance() -> None:
+    facts = facts_of()
+    for i in range(9):
+        facts.refusals.learn(START + i, post_only=True)
+    assert triggers.post_only_row(facts, START) is None
+    facts.refusals.accepted()
+    for i in range(10):
+        assert triggers.post_only_row(facts, START) is None
+        facts.refusals.learn(START + i, post_only=True)
+    verdict = triggers.post_only_row(facts, START)
+    assert verdict == Verdict(Severity.PAUSED, "post_only_row", {"rejects": 10.0})
+    assert triggers.reject_storm(facts, START) is None
+
+
+def test_a_row_starts_anew_after_five_quiet_seconds() -> None:
+    facts = facts_of()
+    for _ in range(10):
+        facts.refusals.learn(START, post_only=True)
+    learn(facts, START + 5 * NS_PER_S - 1)
+    assert triggers.post_only_row(facts, START) is not None
+    learn(facts, START + 5 * NS_PER_S)
+    assert triggers.post_only_row(facts, START) is None
+    assert "post_only_row=0" in repr(facts.refusals)
+
+
+@pytest.mark.parametrize("side", list(Side))
+def test_a_fill_beyond_its_limit(side: Side) -> None:
+    assert triggers.fill_beyond_limit(side, 1000, 1000) is None
+    assert triggers.fill_beyond_limit(side, 1000, 1000 - side) is None
+    verdict = triggers.fill_beyond_limit(side, 1000, 1000 + side)
+    assert verdict is not None
+    assert (verdict.severity, verdict.cause) == (Severity.HALTED, "fill_beyond_limit")
+    assert verdict.evidence == {"limit_tick": 1000.0, "fill_tick": 1000.0 + side}
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_position_that_differs_by_more_than_a_twentieth_of_the_limit(sign: int) -> None:
+    assert triggers.position_mismatch(100, 100 + sign * 50, 1_000) is None
+    verdict = triggers.position_mismatch(100, 100 + sign * 51, 1_000)
+    assert verdict is not None
+    assert (verdict.severity, verdict.cause) == (Severity.HALTED, "position_mismatch")

@@ -10,14 +10,19 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bot.core.triggers import Severity
-from bot.domain.decisions import Cancel, Place, Rearm, Resync, Trip
+from bot.domain.decisions import Amend, Cancel, Place, Rearm, Resync, Trip
 from bot.domain.events import (
+    AmendRejected,
     FeedLost,
     FeedOpened,
     Filled,
+    FillRecovered,
+    Obstructed,
+    OrderExpired,
     OrderOpened,
     OrderRejected,
     OutcomeLost,
+    PositionAdopted,
 )
 from bot.domain.units import NS_PER_S, Side
 from bot.ops.metrics import CAUSES_MAX, LEVELS, Metrics
@@ -76,14 +81,23 @@ def test_own_events(metrics: Metrics) -> None:
     metrics.learned(OrderOpened(1, "a"))
     metrics.learned(OrderRejected(1, "b", "would take"))
     metrics.learned(OutcomeLost(1, "c"))
+    metrics.learned(AmendRejected(1, "c", "filter"))
+    metrics.learned(OrderExpired(1, "c", "self_trade"))
+    metrics.learned(PositionAdopted(1, 5, 1_236_001, "reconcile"))
+    metrics.learned(Obstructed(1, "reconcile"))
+    metrics.learned(FillRecovered(9, "old", "9", Side.BUY, 618_000, 1, False))
     metrics.learned(FeedOpened(1, "x"))
     metrics.learned(FeedLost(1, "overflow"))
     found = scrape(metrics)
     assert found["mmbot_fills_total{liquidity=maker,side=SELL}"] == 3
-    assert found["mmbot_fills_total{liquidity=taker,side=BUY}"] == 1
+    assert found["mmbot_fills_total{liquidity=taker,side=BUY}"] == 2
     assert found["mmbot_filled_base_total{side=SELL}"] == pytest.approx(0.015)
     assert found["mmbot_orders_rejected_total"] == 1
     assert found["mmbot_outcomes_lost_total"] == 1
+    assert found["mmbot_amends_rejected_total"] == 1
+    assert found["mmbot_orders_expired_total"] == 1
+    assert found["mmbot_positions_adopted_total"] == 1
+    assert found["mmbot_obstructions_total{cause=reconcile}"] == 1
     assert found["mmbot_feed_losses_total{cause=overflow}"] == 1
 
 
@@ -91,11 +105,23 @@ def test_decisions(metrics: Metrics) -> None:
     metrics.decided(1, [])
     place = Place("a", Side.BUY, 1, 1, 0)
     trip = Trip("PAUSED", "depth", {})
-    metrics.decided(2, [place, place, Cancel("a"), trip, Rearm("depth", 1.0), Resync("gap")])
+    metrics.decided(
+        2,
+        [
+            place,
+            place,
+            Amend("a", Side.BUY, 2, 1, 0),
+            Cancel("a"),
+            trip,
+            Rearm("depth", 1.0),
+            Resync("gap"),
+        ],
+    )
     found = scrape(metrics)
     assert found["mmbot_decisions_total"] == 2
     assert found["mmbot_orders_placed_total{side=BUY}"] == 2
     assert found["mmbot_orders_placed_total{side=SELL}"] == 0
+    assert found["mmbot_orders_amended_total"] == 1
     assert found["mmbot_orders_cancelled_total"] == 1
     assert found["mmbot_halts_total{cause=depth}"] == 1
     assert found["mmbot_rearms_total{cause=depth}"] == 1

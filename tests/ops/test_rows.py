@@ -9,16 +9,24 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bot.core.orders import OrderFault, OrderTable
-from bot.domain.decisions import Cancel, Place, Rearm, Resync, Trip
+from bot.domain.decisions import Amend, Cancel, Place, Rearm, Resync, Trip
 from bot.domain.events import (
+    Amended,
+    AmendRejected,
     CancelRejected,
+    Cleared,
     FeedLost,
     FeedOpened,
     Filled,
+    FillRecovered,
+    Funded,
+    Obstructed,
     OrderCancelled,
+    OrderExpired,
     OrderOpened,
     OrderRejected,
     OutcomeLost,
+    PositionAdopted,
     Rearmed,
 )
 from bot.domain.instrument import Instrument
@@ -96,6 +104,42 @@ def test_a_refusal_keeps_its_reason() -> None:
     assert values[5:] == ("REJECTED", "0.000", 1, None, None, 2, "would take")
 
 
+def test_an_amended_order_has_its_new_price_and_size() -> None:
+    told: list[tuple[int, Fact]] = [(1, [BUY]), (2, OrderOpened(2, "a"))]
+    told += [(3, [Amend("a", Side.BUY, 618_001, 7, 0)]), (4, Amended(4, "a", 618_001, 7))]
+    assert last_order(*told[:3])[2:6] == ("61800.20", "0.005", 0, "PENDING_AMEND")
+    assert last_order(*told)[2:6] == ("61800.10", "0.007", 0, "LIVE")
+    told += [(5, OrderExpired(5, "a", "dead_man"))]
+    values = last_order(*told)
+    assert (values[5], values[10], values[11]) == ("EXPIRED", 5, "dead_man")
+
+
+def test_an_impossible_report_leaves_the_order_as_it_was() -> None:
+    told: list[tuple[int, Fact]] = [(1, [BUY]), (2, OrderOpened(2, "a"))]
+    assert len(derived(*told, (3, OrderRejected(3, "a", "no")))) == 2
+    assert last_order(*told, (3, OrderRejected(3, "a", "no")))[5] == "LIVE"
+
+
+def test_what_the_account_says_is_an_event_and_a_recovered_fill_also_a_fill() -> None:
+    told = derived(
+        (3, FillRecovered(3, "old", "t", Side.SELL, 618_002, 2, False, Decimal("0.1"), "USDT")),
+        (4, PositionAdopted(4, -7, 1_236_001, "reconcile")),
+        (5, Funded(5, Decimal("-0.3"))),
+        (6, Obstructed(6, "dead_man", "no answer")),
+        (7, Cleared(7, "dead_man")),
+    )
+    assert told[0] == (FILL, (3, "old", "t", "SELL", "61800.20", "0.002", 0))
+    assert [values[1] for statement, values in told[1:] if statement == EVENT] == [
+        "FillRecovered",
+        "PositionAdopted",
+        "Funded",
+        "Obstructed",
+        "Cleared",
+    ]
+    assert json.loads(str(told[2][1][2])) == {"lots": -7, "reason": "reconcile", "tick2": 1_236_001}
+    assert json.loads(str(told[3][1][2])) == {"amount": "-0.3"}
+
+
 def test_a_fill_is_a_row_and_counts_once() -> None:
     told = derived((1, [BUY]), (3, fill()), (4, fill(at=4)))
     assert [values for statement, values in told if statement == FILL] == [
@@ -155,12 +199,14 @@ def test_events() -> None:
 
 
 WORDS = ["opened", "rejected", "cancelled", "cancel rejected", "lost", "fill", "rest", "cancel"]
+WORDS += ["amend", "amended", "amend rejected", "expired"]
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12))
 @example(["opened", "fill", "cancel", "lost", "opened", "cancel", "cancel rejected", "fill"])
 @example(["fill", "cancel", "cancelled", "opened", "fill", "cancel rejected", "lost", "rest"])
 @example(["lost", "lost", "cancel", "rejected", "rejected", "lost"])
+@example(["opened", "amend", "fill", "amended", "amend", "lost", "amend rejected", "expired"])
 def test_states_are_those_of_the_order_table(words: list[str]) -> None:
     table, derivation = OrderTable(), Rows(BTC)
     table.placed(BUY, 1)
@@ -175,17 +221,25 @@ def test_states_are_those_of_the_order_table(words: list[str]) -> None:
             "lost": OutcomeLost(n, "a"),
             "fill": fill(f"t{n}", 1, n),
             "rest": fill(f"t{n}", max(1, order.remaining_lots), n),
-            "cancel": None,
+            "cancel": Cancel("a"),
+            "amend": Amend("a", Side.BUY, 618_003, order.filled_lots + 3, 1),
+            "amended": Amended(n, "a", 618_003, max(1, order.amend_lots)),
+            "amend rejected": AmendRejected(n, "a", "filter"),
+            "expired": OrderExpired(n, "a", "self_trade"),
         }[word]
         try:
-            if event is None:
+            if isinstance(event, Cancel):
                 table.cancel_sent("a", n)
+            elif isinstance(event, Amend):
+                table.amend_sent(event, n)
             else:
                 table.apply(event)
         except OrderFault:
             continue  # no such sequence: the engine stops there
-        told = [Cancel("a")] if event is None else event
+        told = [event] if isinstance(event, Cancel | Amend) else event
         row = list(derivation.of(n, told))[-1]
+        price, quantity = BTC.price(order.tick), BTC.quantity(order.lots)
+        assert row[1][2:4] == (str(price), str(quantity))
         assert row[1][5] == order.state.name
         assert row[1][6] == str(BTC.quantity(order.filled_lots))
         assert (row[1][10] is None) == order.working

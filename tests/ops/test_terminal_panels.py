@@ -72,6 +72,13 @@ def test_a_run_without_a_book_waits_and_is_not_in_danger() -> None:
     assert "waiting for the first book" in plain([state(waiting(), 120)])
 
 
+def test_a_run_that_waits_for_its_orders_says_for_what() -> None:
+    screen = waiting()
+    view = replace(screen.view, obstacles=("reconcile", "dead_man"))
+    shown = plain([state(replace(screen, view=view), 120)])
+    assert shown.startswith(" PAUSED  waiting for reconcile, dead_man ")
+
+
 def test_the_second_line() -> None:
     shown = plain([state(halted(), 120)])
     assert shown.startswith(" HALTED  loss_1h, gamma_withdraw ")

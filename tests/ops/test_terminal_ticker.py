@@ -1,18 +1,28 @@
 """The ring of notable events: order, bound, words."""
 
+from decimal import Decimal
+
 import pytest
 
-from bot.domain.decisions import Cancel, Place, Rearm, Resync, Trip
+from bot.domain.decisions import Amend, Cancel, Place, Rearm, Resync, Trip
 from bot.domain.events import (
+    Amended,
+    AmendRejected,
     CancelRejected,
+    Cleared,
     Event,
     FeedLost,
     FeedOpened,
     Filled,
+    FillRecovered,
+    Funded,
+    Obstructed,
     OrderCancelled,
+    OrderExpired,
     OrderOpened,
     OrderRejected,
     OutcomeLost,
+    PositionAdopted,
     Rearmed,
 )
 from bot.domain.units import Side
@@ -39,6 +49,14 @@ def test_what_is_notable_in_the_order_it_was_told() -> None:
     ticker.decided(9, [trip, Resync("crossed")], None)
     ticker.decided(10, [Rearm("depth", 0.25)], None)
     ticker.learned(Rearmed(11, "looked at it"), None)
+    ticker.learned(OrderExpired(12, "a", "self_trade"), None)
+    ticker.learned(AmendRejected(13, "a", "filter"), None)
+    ticker.learned(PositionAdopted(14, -1_010, 2_312_442, "reconcile"), None)
+    ticker.learned(Funded(15, Decimal("-0.25")), None)
+    ticker.learned(Obstructed(16, "dead_man", "no answer"), None)
+    ticker.learned(Obstructed(17, "reconcile"), None)
+    ticker.learned(Cleared(18, "dead_man"), None)
+    ticker.learned(FillRecovered(19, "old", "t", Side.BUY, 1_156_221, 1_010, True), None)
     assert words(ticker) == [
         "1 feed 1 opened depth",
         "2 book 1 trusted",
@@ -52,16 +70,26 @@ def test_what_is_notable_in_the_order_it_was_told() -> None:
         "9 resync 1 new book asked for: crossed",
         "10 rearm 1 after depth at 25 % size",
         "11 operator 1 clears the halt: looked at it",
+        "12 expired 1 self_trade",
+        "13 rejected 1 amend: filter",
+        "14 position 1 the venue's position counts: -1.010 (reconcile)",
+        "15 funding 1 -0.25",
+        "16 obstacle 1 dead_man: no answer",
+        "17 obstacle 1 reconcile",
+        "18 cleared 1 dead_man",
+        "19 fill 1 bought 1.010 at 115,622.1  maker  recovered",
     ]
 
 
 @pytest.mark.parametrize(
-    "event", [OrderOpened(1, "a"), OrderCancelled(1, "a"), CancelRejected(1, "a")]
+    "event",
+    [OrderOpened(1, "a"), OrderCancelled(1, "a"), CancelRejected(1, "a"), Amended(1, "a", 2, 1)],
 )
 def test_the_daily_round_is_no_news(event: Event) -> None:
     ticker = EventTicker(BTC)
     ticker.learned(event, None)
-    ticker.decided(1, [Place("a", Side.BUY, 1, 1, 0), Cancel("a")], None)
+    place, amend = Place("a", Side.BUY, 1, 1, 0), Amend("a", Side.BUY, 2, 1, 0)
+    ticker.decided(1, [place, amend, Cancel("a")], None)
     assert ticker.events == ()
     assert repr(ticker) == "<EventTicker 0 events, ()>"
 

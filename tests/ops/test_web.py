@@ -109,6 +109,11 @@ def test_an_engine_that_is_not_built_yet() -> None:
     assert not readiness(None).ready
 
 
+def test_obstacles_are_reasons() -> None:
+    view = msgspec.structs.replace(VIEW, obstacles=("reconcile", "clock"))
+    assert readiness(view).reasons == ("obstacle: reconcile", "obstacle: clock")
+
+
 @pytest.mark.parametrize("level", Severity)
 def test_quoting_is_allowed_below_paused(level: Severity) -> None:
     view = msgspec.structs.replace(VIEW, level=level.name)

@@ -224,6 +224,7 @@ class Bot:
         self.in_flight = 0
         self.doubted: list[str] = []
         self.cancelled: list[str] = []
+        self.withdraws = True  # every order, at an obstacle
         self.heals = True  # doubts are answered, strays really cancelled
 
     # --- acting
@@ -250,7 +251,7 @@ class Bot:
         match event:
             case Obstructed():
                 self.obstructed = True
-                for order in self.working():
+                for order in self.working() if self.withdraws else ():
                     self.venue.end(order.order_id) if order.order_id in self.venue.orders else None
                     self.doubt(order.order_id)
             case Cleared():

@@ -121,6 +121,7 @@ async def test_it_is_armed_when_it_becomes_healthy() -> None:
 
 @virtually
 async def test_one_failed_refresh_is_tolerated() -> None:
+    # F49
     bench = Bench()
     async with bench.running():
         await asyncio.sleep(1)
@@ -132,6 +133,7 @@ async def test_one_failed_refresh_is_tolerated() -> None:
 
 @virtually
 async def test_three_failed_refreshes_in_a_row_are_not() -> None:
+    # F49
     bench = Bench()
     async with bench.running():
         await asyncio.sleep(1)
@@ -146,6 +148,7 @@ async def test_three_failed_refreshes_in_a_row_are_not() -> None:
 @virtually
 @pytest.mark.parametrize("fault", ["stuck", "away"])
 async def test_half_of_the_time_without_success_is_too_much(fault: str) -> None:
+    # F53: nothing of ours arrives any more, whatever we still hear
     bench = Bench()
     async with bench.running():
         await asyncio.sleep(1)
@@ -170,6 +173,7 @@ async def test_a_first_attempt_that_fails_leaves_the_obstacle() -> None:
 
 @virtually
 async def test_an_unhealthy_bot_lets_the_countdown_fire() -> None:
+    # F50: killed is unhealthy
     bench = Bench()
     async with bench.running():
         await asyncio.sleep(3)
@@ -196,6 +200,7 @@ async def test_a_venue_that_wants_silence_gets_it() -> None:
 
 @virtually
 async def test_after_it_fired_it_is_set_again_and_orders_wait_for_quiet() -> None:
+    # F51
     bench = Bench()
     async with bench.running():
         await asyncio.sleep(3)

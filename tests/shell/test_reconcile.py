@@ -4,9 +4,10 @@ from decimal import Decimal
 import pytest
 from msgspec.structs import replace
 
-from bot.core.reconcile import OVERDUE_NS
+from bot.core.reconcile import OVERDUE_NS, Standing
 from bot.domain.events import Cleared, Filled, FillRecovered, Obstructed, PositionAdopted
 from bot.domain.units import NS_PER_S, Side
+from bot.shell.reconcile import Periods
 from bot.shell.takeover import AnotherInstance
 from bot.venues.orderentry import Holdings, Status
 from tests.shell.account import LOST, T0, World, previous
@@ -103,6 +104,14 @@ async def test_nothing_is_said_while_everything_is_equal() -> None:
     assert not world.bot.doubted
     assert world.venue.asked.count("open") == 12
     assert world.venue.asked.count("holdings") in (4, 5)
+
+
+async def test_the_times_between_two_looks_can_be_chosen() -> None:
+    world = started()
+    world.reconciler._periods = Periods(orders=20 * NS_PER_S, position=3 * NS_PER_S)
+    await world.run(59)
+    assert world.venue.asked.count("open") == 3
+    assert world.venue.asked.count("holdings") >= 17
 
 
 async def test_a_missing_order_is_asked_about() -> None:
@@ -325,6 +334,70 @@ async def test_after_a_reconnect_fills_are_pulled_before_anything_rests() -> Non
     assert world.bot.position_lots == 8
     assert not world.bot.working()  # the obstacle took the rest out
     assert not world.log.of("position_adopted")
+
+
+async def test_a_reconnect_asks_for_orders_executions_and_the_position_twice() -> None:
+    world = started()
+    await world.reconciler.reconnected()
+    assert world.venue.asked == ["open", "fills", "holdings", "holdings"]
+    assert world.kinds() == ["Obstructed", "Cleared"]
+
+
+async def test_a_cancel_whose_answer_is_lost_does_not_hold_a_reconnect_for_ever() -> None:
+    # F12
+    world = started()
+    world.bot.withdraws = False
+    world.bot.place("mm-run-1")
+    await world.time.sleep(0.1)
+    world.bot.orders.cancel_sent("mm-run-1", world.time.at)
+    world.venue.end("mm-run-1")
+    settling = asyncio.create_task(world.reconciler.reconnected())
+    world.time.plan(30, settling.cancel)
+    await settling
+    await world.time.sleep(0.1)
+    assert not world.bot.working()
+    assert world.bot.doubted == ["mm-run-1"]
+    assert obstacles(world) == ["Obstructed", "Cleared"]
+
+
+async def test_executions_that_appear_late_are_recovered_and_not_adopted() -> None:
+    world = started()
+    world.venue.rest("mm-old-1", Side.SELL)
+    world.venue.fill("mm-old-1", 5)
+    world.venue.faults = {"fills": [[]]}
+    await world.reconciler.reconnected()
+    await world.time.sleep(0.1)
+    assert world.bot.position_lots == -5
+    assert world.kinds() == ["Obstructed", "FillRecovered", "Cleared"]
+
+
+async def test_executions_are_found_though_the_venue_s_clock_is_behind() -> None:
+    world = started()
+    world.venue.rest("mm-old-1", Side.SELL)
+    await world.run(20)
+    world.venue.fill("mm-old-1", 5)
+    world.venue.fills[0] = replace(world.venue.fills[0], at=world.time.at - 40 * NS_PER_S)
+    await world.reconciler.reconnected()
+    await world.time.sleep(0.1)
+    assert world.bot.position_lots == -5
+    assert "PositionAdopted" not in world.kinds()
+
+
+async def test_a_position_that_moves_while_it_is_asked_for_is_not_compared() -> None:
+    world = started(lots=4)
+    told = FillRecovered(T0, "mm-old-1", "t1", Side.BUY, 100, 5, True)
+    world.time.plan(0.01, lambda: world.bot.apply(told))
+    assert await world.reconciler._stand() is Standing.UNDECIDED
+    assert world.reconciler._position.before is None
+
+
+async def test_two_reasons_are_one_obstacle() -> None:
+    world = started(lots=4)
+    world.venue.faults = {"open": [LOST] * 5, "holdings": [LOST] * 5}
+    await world.run(40)
+    assert obstacles(world) == ["Obstructed", "Cleared"]
+    cleared = next(e for e in world.bot.told if isinstance(e, Cleared))
+    assert cleared.at - T0 >= 25 * NS_PER_S  # not before the orders could be read
 
 
 async def test_a_reconnect_lasts_as_long_as_the_venue_does_not_answer() -> None:

@@ -177,9 +177,9 @@ async def test_a_failed_page_of_executions_is_asked_again() -> None:
 async def test_holdings_count_when_read_twice() -> None:
     # F80: a lagging replica answers every other time
     world = World()
-    stale, fresh = Holdings(Decimal(1), Decimal(0)), Holdings(Decimal(2), Decimal(0))
-    world.venue.faults = {"holdings": [stale, fresh, stale, fresh, fresh]}
-    assert (await take(world, None)).lots == 2_000
+    read = [Holdings(Decimal(n), Decimal(0)) for n in (1, 2, 1, 3, 3)]
+    world.venue.faults = {"holdings": list(read)}
+    assert (await take(world, None)).lots == 3_000
 
 
 async def test_fees_in_base_are_no_sale() -> None:

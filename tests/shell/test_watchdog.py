@@ -261,6 +261,7 @@ async def test_no_answer_is_no_empty_venue(tmp_path: Path, fault: str) -> None:
 
 @virtually
 async def test_a_venue_that_bans_is_not_asked_until_it_may_be(tmp_path: Path) -> None:
+    # F48
     bench = Bench(tmp_path, Venue(*OURS))
     async with bench.running():
         await bench.beats(10)
@@ -460,6 +461,7 @@ async def rescued_after(tmp_path: Path, kill: signal.Signals) -> float:
 
 @pytest.mark.skipif(not pid_namespace(), reason="a killed child is seen only with /proc")
 async def test_a_killed_bot_is_noticed_within_half_a_second(tmp_path: Path) -> None:
+    # F24
     assert await rescued_after(tmp_path, signal.SIGKILL) < 0.5 + 1.0  # on a busy machine
 
 

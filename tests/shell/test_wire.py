@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -12,7 +13,7 @@ from aiohttp import WSMsgType, web
 
 from bot.domain.decisions import Place
 from bot.domain.instrument import Instrument
-from bot.domain.units import Side
+from bot.domain.units import NS_PER_S, Side
 from bot.shell.clock import Clock
 from bot.shell.peer import Access, Credentials
 from bot.shell.wire import CallFailed, NotSent, StreamLost, Wire
@@ -256,6 +257,20 @@ async def test_times_are_signed_with_the_offset() -> None:
             for _, _, query in server.requests
         )
         assert 55_000 < first - second < 60_001
+
+
+async def test_a_step_of_the_machine_s_clock_is_not_signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # F58: the offset was measured against a clock that does not step
+    truth = time.time_ns
+    async with serving() as server, wired(server) as wire:
+        await wire.call(placement())
+        monkeypatch.setattr(time, "time_ns", lambda: truth() + 3_600 * NS_PER_S)
+        await wire.call(placement())
+        first, second = (
+            int(query.partition("timestamp=")[2].partition("&")[0])
+            for _, _, query in server.requests
+        )
+        assert 0 <= second - first < 5_000
 
 
 # --- the private stream -----------------------------------------------------------------------
