@@ -26,6 +26,7 @@ from bot.domain.account import (
     OrderNews,
     Position,
     Refusal,
+    SelfTrade,
     Status,
 )
 from bot.domain.instrument import Fees, Instrument
@@ -50,6 +51,11 @@ _ZERO: Final = Decimal(0)
 def at_wall(at: int) -> int:
     """The stamp of a market whose time is the wall clock's."""
     return at // NS_PER_MS
+
+
+def spares_taker(self_trade: SelfTrade) -> bool:
+    """Whether an order goes on when it meets another one of its owner."""
+    return self_trade in (SelfTrade.NONE, SelfTrade.EXPIRE_MAKER)
 
 
 class Account:
@@ -280,17 +286,34 @@ class Account:
         return None
 
     def _reach(self, wanted: NewOrder) -> tuple[int, int]:
-        """Value and lots that the book offers a market or fill-or-kill order at once."""
+        """Value and lots that the book offers a market or fill-or-kill order at once.
+
+        Orders of its own owner are passed by where prevention takes them out, and the end of a
+        fill-or-kill order where it is the taker that expires.
+        """
         value = lots = 0
         if wanted.kind is not Kind.MARKET and wanted.in_force is not InForce.FOK:
             return value, lots
         for tick, offered in self.exchange.levels(Side(-wanted.side)):
             if lots == wanted.lots or (wanted.tick and wanted.side * (tick - wanted.tick) > 0):
                 break
-            taken = min(offered, wanted.lots - lots)
+            own = self._own_lots(wanted, tick)
+            if own and wanted.in_force is InForce.FOK and not spares_taker(wanted.self_trade):
+                break
+            taken = min(offered - own, wanted.lots - lots)
             value += tick * taken
             lots += taken
         return value, lots
+
+    def _own_lots(self, wanted: NewOrder, tick: int) -> int:
+        """Lots of ours at an opposite tick that an order may not trade with."""
+        if wanted.self_trade is SelfTrade.NONE:
+            return 0
+        return sum(
+            order.lots - order.filled
+            for order in self.open_orders()
+            if order.tick == tick and order.wanted.side is not wanted.side
+        )
 
     def _reducible(self, order: NewOrder | AccountOrder) -> int:
         """How many lots the position leaves to an order of that side."""

@@ -75,7 +75,7 @@ POST_ONLY = {USDM: {"in_force": InForce.GTX}, SPOT: {"kind": Kind.LIMIT_MAKER}}
 
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["place", "place", "flow", "flow", "cancel", "change", "all"]),
+        st.sampled_from(["place", "place", "take", "flow", "flow", "cancel", "change", "all"]),
         st.sampled_from(Side),
         st.integers(MIDDLE - 8, MIDDLE + 8),
         st.integers(1, 30),
@@ -90,13 +90,25 @@ ACTIONS = st.lists(
 @given(st.sampled_from([SPOT, USDM]), ACTIONS)
 def test_books_agree_after_anything(instrument: Instrument, actions: list[Any]) -> None:
     exchange = market()
-    deposits = {"USDT": Decimal(5_000 if instrument is SPOT else 200), "BTC": Decimal("0.001")}
+    deposits = {"USDT": Decimal(20 if instrument is SPOT else 200), "BTC": Decimal("0.001")}
     account = account_on(exchange, instrument, deposits)
     for turn, (what, side, tick, lots, self_trade, pick) in enumerate(actions, 1):
         open_orders = account.open_orders()
         chosen = open_orders[pick % len(open_orders)].order_id if open_orders else 0
         if what == "place":
             account.place(turn, order(side, tick, lots, f"c{turn}", self_trade=self_trade))
+        elif what == "take":
+            kind = [
+                {"kind": Kind.MARKET},
+                {"in_force": InForce.IOC},
+                {"in_force": InForce.FOK},
+            ][pick % 3]
+            at = 0 if "kind" in kind else tick
+            size = lots * 60
+            wanted = order(side, at, size, f"c{turn}", self_trade=self_trade, **kind)
+            done = account.place(turn, wanted)
+            if wanted.in_force is InForce.FOK and isinstance(done, AccountOrder):
+                assert done.filled == size
         elif what == "flow":
             exchange.place(turn, FLOW, side, tick, lots * 5, ioc=pick > 3)
         elif what == "cancel":
