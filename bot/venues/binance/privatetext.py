@@ -24,7 +24,7 @@ from bot.venues.binance.reply import Refused
 
 Member = dict[str, Any]
 
-MAINTENANCE: Final = Decimal("0.0040")
+MAINTENANCE: Final = Decimal("0.0040")  # of one bracket; the accounts margin by the same
 NOTIONAL_CAP: Final = 50_000_000
 LEVERAGE_MAX: Final = 125
 
