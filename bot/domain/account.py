@@ -73,6 +73,7 @@ class Refusal(StrEnum):
     UNKNOWN_ORDER = "no such order is open"
     NOT_SMALLER = "an amended order must shrink, to more than it filled"
     UNCHANGED = "a modified order must differ"
+    TOO_OFTEN = "an order was modified too often"
     EMPTY_BOOK = "a market order finds nobody"
 
 
@@ -94,7 +95,10 @@ class NewOrder(msgspec.Struct, frozen=True):
 
 
 class AccountOrder(msgspec.Struct, frozen=True):
-    """An order as the venue has it; `client_id` changes when an amendment says so."""
+    """An order as the venue has it.
+
+    `client_id` changes when an amendment says so, `changes` counts the modifications.
+    """
 
     order_id: int
     client_id: str
@@ -106,6 +110,7 @@ class AccountOrder(msgspec.Struct, frozen=True):
     value: int
     created: int
     updated: int
+    changes: int = 0
 
     @property
     def is_open(self) -> bool:

@@ -26,6 +26,7 @@ from bot.domain.account import (
     OrderNews,
     Position,
     Refusal,
+    SelfTrade,
     Status,
 )
 from bot.domain.instrument import Fees, Instrument
@@ -36,6 +37,7 @@ from bot.sim.exchange import Refusal as Unplaced
 from bot.sim.wallet import MarginWallet, SpotWallet
 
 OPEN_MAX: Final = 200
+CHANGES_MAX: Final = 10_000  # of one order ("Modify Order")
 ORDERS_MAX: Final = 20_000  # remembered; open ones are never forgotten
 TRADES_MAX: Final = 50_000
 NEWS_MAX: Final = 1 << 18  # between two drains
@@ -49,6 +51,11 @@ _ZERO: Final = Decimal(0)
 def at_wall(at: int) -> int:
     """The stamp of a market whose time is the wall clock's."""
     return at // NS_PER_MS
+
+
+def spares_taker(self_trade: SelfTrade) -> bool:
+    """Whether an order goes on when it meets another one of its owner."""
+    return self_trade in (SelfTrade.NONE, SelfTrade.EXPIRE_MAKER)
 
 
 class Account:
@@ -160,6 +167,8 @@ class Account:
             return Refusal.UNKNOWN_ORDER
         if (tick, lots) == (order.tick, order.lots):
             return Refusal.UNCHANGED
+        if order.changes >= CHANGES_MAX:
+            return Refusal.TOO_OFTEN
         left, side = lots - order.filled, order.wanted.side
         best = self.exchange.best(Side(-side))
         crosses = best is not None and side * (tick - best[0]) >= 0
@@ -277,17 +286,34 @@ class Account:
         return None
 
     def _reach(self, wanted: NewOrder) -> tuple[int, int]:
-        """Value and lots that the book offers a market or fill-or-kill order at once."""
+        """Value and lots that the book offers a market or fill-or-kill order at once.
+
+        Orders of its own owner are passed by where prevention takes them out, and the end of a
+        fill-or-kill order where it is the taker that expires.
+        """
         value = lots = 0
         if wanted.kind is not Kind.MARKET and wanted.in_force is not InForce.FOK:
             return value, lots
         for tick, offered in self.exchange.levels(Side(-wanted.side)):
             if lots == wanted.lots or (wanted.tick and wanted.side * (tick - wanted.tick) > 0):
                 break
-            taken = min(offered, wanted.lots - lots)
+            own = self._own_lots(wanted, tick)
+            if own and wanted.in_force is InForce.FOK and not spares_taker(wanted.self_trade):
+                break
+            taken = min(offered - own, wanted.lots - lots)
             value += tick * taken
             lots += taken
         return value, lots
+
+    def _own_lots(self, wanted: NewOrder, tick: int) -> int:
+        """Lots of ours at an opposite tick that an order may not trade with."""
+        if wanted.self_trade is SelfTrade.NONE:
+            return 0
+        return sum(
+            order.lots - order.filled
+            for order in self.open_orders()
+            if order.tick == tick and order.wanted.side is not wanted.side
+        )
 
     def _reducible(self, order: NewOrder | AccountOrder) -> int:
         """How many lots the position leaves to an order of that side."""
@@ -368,7 +394,13 @@ class Account:
         side, resting = before.wanted.side, before.lots - before.filled
         self.wallet.release(side, before.tick * resting, resting)
         self.wallet.reserve(side, event.tick * event.left, event.left)
-        order = replace(before, tick=event.tick, lots=before.filled + event.left, updated=at)
+        order = replace(
+            before,
+            tick=event.tick,
+            lots=before.filled + event.left,
+            updated=at,
+            changes=before.changes + 1,
+        )
         self._keep(order)
         self._tell(Execution.MOVED, order, at)
 

@@ -14,7 +14,6 @@ from bot.domain.instrument import Fees, Instrument
 from bot.domain.units import Side
 
 LEVERAGE: Final = 20
-LEVERAGE_MAX: Final = 125
 MAINTENANCE: Final = Decimal("0.004")  # of the position's notional, as in the first bracket
 
 _ZERO: Final = Decimal(0)

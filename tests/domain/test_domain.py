@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import bot.domain
 from bot.domain import decisions, events, tape
+from bot.domain.account import AccountOrder, InForce, Kind, NewOrder, Status
 from bot.domain.decisions import Decision
 from bot.domain.events import Event, FeedEvent
 from bot.domain.instrument import Instrument
@@ -23,6 +24,7 @@ Facts = Event | FeedEvent
 int64 = st.integers(-(2**63), 2**63 - 1)
 st.register_type_strategy(int, int64)  # MessagePack integers; every count and time fits
 st.register_type_strategy(float, st.floats(allow_nan=False))
+st.register_type_strategy(Decimal, st.decimals(allow_nan=False))
 
 
 def structs() -> list[type[msgspec.Struct]]:
@@ -102,3 +104,15 @@ def test_constants_of_a_tape_are_distinct():
     causes = [value for value in causes if isinstance(value, int)]
     assert len(kinds) == len(set(kinds))
     assert sorted(causes) == sorted(tape.LOST_NAMES)
+
+
+def test_an_accounts_order_says_what_it_is() -> None:
+    wanted = [
+        NewOrder(Side.BUY, 1, 1, "a", kind, in_force)
+        for kind, in_force in [
+            (Kind.LIMIT, InForce.GTC), (Kind.LIMIT, InForce.GTX), (Kind.LIMIT_MAKER, InForce.GTC),
+        ]
+    ]  # fmt: skip
+    assert [one.post_only for one in wanted] == [False, True, True]
+    orders = [AccountOrder(1, "a", wanted[0], 1, 1, status, 0, 0, 0, 0) for status in Status]
+    assert [one.status for one in orders if one.is_open] == [Status.NEW, Status.PARTIALLY_FILLED]

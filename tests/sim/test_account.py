@@ -75,7 +75,7 @@ POST_ONLY = {USDM: {"in_force": InForce.GTX}, SPOT: {"kind": Kind.LIMIT_MAKER}}
 
 ACTIONS = st.lists(
     st.tuples(
-        st.sampled_from(["place", "place", "flow", "flow", "cancel", "change", "all"]),
+        st.sampled_from(["place", "place", "take", "flow", "flow", "cancel", "change", "all"]),
         st.sampled_from(Side),
         st.integers(MIDDLE - 8, MIDDLE + 8),
         st.integers(1, 30),
@@ -90,13 +90,25 @@ ACTIONS = st.lists(
 @given(st.sampled_from([SPOT, USDM]), ACTIONS)
 def test_books_agree_after_anything(instrument: Instrument, actions: list[Any]) -> None:
     exchange = market()
-    deposits = {"USDT": Decimal(5_000 if instrument is SPOT else 200), "BTC": Decimal("0.001")}
+    deposits = {"USDT": Decimal(20 if instrument is SPOT else 200), "BTC": Decimal("0.001")}
     account = account_on(exchange, instrument, deposits)
     for turn, (what, side, tick, lots, self_trade, pick) in enumerate(actions, 1):
         open_orders = account.open_orders()
         chosen = open_orders[pick % len(open_orders)].order_id if open_orders else 0
         if what == "place":
             account.place(turn, order(side, tick, lots, f"c{turn}", self_trade=self_trade))
+        elif what == "take":
+            kind = [
+                {"kind": Kind.MARKET},
+                {"in_force": InForce.IOC},
+                {"in_force": InForce.FOK},
+            ][pick % 3]
+            at = 0 if "kind" in kind else tick
+            size = lots * 60
+            wanted = order(side, at, size, f"c{turn}", self_trade=self_trade, **kind)
+            done = account.place(turn, wanted)
+            if wanted.in_force is InForce.FOK and isinstance(done, AccountOrder):
+                assert done.filled == size
         elif what == "flow":
             exchange.place(turn, FLOW, side, tick, lots * 5, ioc=pick > 3)
         elif what == "cancel":
@@ -256,6 +268,16 @@ def test_a_modified_order_goes_to_the_end_of_the_queue() -> None:
     assert [seen.left for seen in exchange.queue(BUY, MIDDLE - 1)] == [100, 50, 4]
     assert told(account)[-1] == (Execution.MOVED, Status.NEW)
     check_books(account)
+
+
+def test_modifications_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHANGES_MAX", 2)
+    account = account_on(market())
+    own = placed(account, order(BUY, MIDDLE - 1, 9))
+    for tick in (MIDDLE - 2, MIDDLE - 3):
+        account.modify(2, own.order_id, tick, 9)
+    assert account.modify(3, own.order_id, MIDDLE - 1, 9) is Refusal.TOO_OFTEN
+    assert account.open_orders()[0].tick == MIDDLE - 3
 
 
 def test_a_modification_beyond_the_margin_leaves_the_order() -> None:

@@ -24,7 +24,7 @@ from bot.venues.binance.reply import Refused
 
 Member = dict[str, Any]
 
-MAINTENANCE: Final = Decimal("0.0040")
+MAINTENANCE: Final = Decimal("0.0040")  # of one bracket; the accounts margin by the same
 NOTIONAL_CAP: Final = 50_000_000
 LEVERAGE_MAX: Final = 125
 
@@ -42,6 +42,7 @@ _SPOT: Final = {
         "The requested action would change no state; rejecting.",
     ),
     Refusal.UNCHANGED: (-2038, "The requested action would change no state; rejecting."),
+    Refusal.TOO_OFTEN: (-2010, "This action is disabled on this account."),
     Refusal.EMPTY_BOOK: (-2010, "Market has no depth."),
 }
 _USDM: Final = {
@@ -62,6 +63,7 @@ _USDM: Final = {
     Refusal.UNKNOWN_ORDER: (-2011, "Unknown order sent."),
     Refusal.NOT_SMALLER: (-4003, "Quantity less than or equal to zero."),
     Refusal.UNCHANGED: (-5027, "No need to modify the order."),
+    Refusal.TOO_OFTEN: (-5026, "Exceed maximum modify order limit."),
     Refusal.EMPTY_BOOK: (-2020, "Unable to fill."),
 }
 

@@ -9,7 +9,8 @@ import pytest
 
 from bot.domain.account import Margin, Position, Refusal
 from bot.domain.units import Side
-from bot.venues.binance.privatetext import PrivateText, liquidation, money, refused
+from bot.sim import wallet
+from bot.venues.binance.privatetext import MAINTENANCE, PrivateText, liquidation, money, refused
 from bot.venues.binance.publictext import PublicText
 from tests.conftest import DATA, present
 from tests.shell.fakemarket import MIDDLE, SPOT, USDM
@@ -63,6 +64,10 @@ def test_members_are_those_of_the_venue(method: str, name: str, path: str) -> No
             assert {member: mine.get(member) for member in theirs} == theirs
 
 
+def test_the_bracket_is_what_accounts_are_margined_by() -> None:
+    assert MAINTENANCE == wallet.MAINTENANCE
+
+
 def test_every_refusal_has_an_error_on_both() -> None:
     for refusal in Refusal:
         for spot in (True, False):
@@ -80,11 +85,11 @@ def test_numbers_are_written_as_the_venue_writes_them() -> None:
 
 
 def test_the_liquidation_price_leaves_the_maintenance_margin() -> None:
-    wallet = Decimal(100)
-    margin = Margin(wallet, *[Decimal(0)] * 5)
+    owned = Decimal(100)
+    margin = Margin(owned, *[Decimal(0)] * 5)
     for quantity in (Decimal("0.1"), Decimal("-0.1")):
         position = Position(0, Decimal(60_000), Decimal(60_000), Decimal(0), Decimal(0))
         price = liquidation(position, margin, quantity)
-        left = wallet + quantity * (price - 60_000)
+        left = owned + quantity * (price - 60_000)
         assert abs(left - abs(quantity) * price * Decimal("0.004")) < Decimal("1e-15")
     assert liquidation(position, margin, Decimal(0)) == 0
