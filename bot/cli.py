@@ -381,7 +381,9 @@ def serve(
     from bot.ops.web import loopback_address
     from bot.shell.clock import Clock
 
-    settings = loaded(None, list(_as_sets(venue, symbol, None, None)))
+    rates = {"fees.maker_bp": maker_bp, "fees.taker_bp": taker_bp}
+    sets = [f"{key}={rate}" for key, rate in rates.items() if rate is not None]
+    settings = loaded(None, [*_as_sets(venue, symbol, None, None), *sets])
     if misbehaviour and capture:
         refuse("--misbehaviour is of the simulated exchange: leave out --capture")
 
