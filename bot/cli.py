@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from bot.core.engine import Engine
-    from bot.domain.decisions import Decision
     from bot.domain.instrument import Instrument
     from bot.modes.settings import Loaded
 
@@ -77,11 +75,17 @@ def reread(path: Path, sets: Sequence[str]) -> "Loaded":
 def until_stopped(work: Callable[[], Result]) -> Result:
     """The result of `work`, which runs until SIGTERM: exit 0, also before it has begun.
 
-    A user's mistake becomes one sentence and exit 2, a refused start one and exit 3.
+    A user's mistake becomes one sentence and exit 2, a refused start one and exit 3, a venue
+    that does not answer one and exit 5.
     """
     from bot.journal.capture import JournalError
     from bot.modes.demo import DemoError
-    from bot.modes.preflight import EXIT_REFUSED, PreflightRefused
+    from bot.modes.preflight import (
+        EXIT_REFUSED,
+        EXIT_UNREACHABLE,
+        PreflightRefused,
+        VenueUnreachable,
+    )
     from bot.modes.serve import ServeError
     from bot.modes.settings import ConfigError
     from bot.ops.rundb import RunDbError
@@ -94,6 +98,8 @@ def until_stopped(work: Callable[[], Result]) -> Result:
         refuse(str(mistake))
     except PreflightRefused as refusal:
         refuse(str(refusal), EXIT_REFUSED)
+    except VenueUnreachable as silence:
+        refuse(str(silence), EXIT_UNREACHABLE)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -198,29 +204,6 @@ def _emit_bbo(instrument: "Instrument", pieces: Iterator[bytes], captures: list[
     _foreign(codec.counts(), instrument, captures)
 
 
-def _lines(emit: str | None, settings: "Loaded") -> "Callable[[int, Any, Engine], None] | None":
-    """What `--emit quotes|decisions` writes at each decision."""
-    import msgspec
-
-    encode = msgspec.json.Encoder().encode
-    price = settings.instrument.price
-    quantity = settings.instrument.quantity
-
-    def quotes(now: int, _: "Sequence[Decision]", engine: "Engine") -> None:
-        sides: dict[str, list[list[str]]] = {"BUY": [], "SELL": []}
-        for target in engine.targets:
-            level = [str(price(target.tick)), str(quantity(target.lots))]
-            sides[target.side.name].append(level)
-        line = {"now_ns": now, "bids": sides["BUY"], "asks": sides["SELL"]}
-        sys.stdout.buffer.write(encode(line) + b"\n")
-
-    def decisions(now: int, made: "Sequence[Decision]", _: "Engine") -> None:
-        for decision in made:
-            sys.stdout.buffer.write(encode({"now_ns": now, "decision": decision}) + b"\n")
-
-    return {"quotes": quotes, "decisions": decisions}.get(emit or "")
-
-
 def _replay(
     settings: "Loaded",
     pieces: Iterator[bytes],
@@ -230,12 +213,12 @@ def _replay(
     as_json: bool,
 ) -> None:
     from bot.modes.paperrun import PaperRun, new_engine
-    from bot.modes.replay import first_and_rest, start_run
+    from bot.modes.replay import emitted, first_and_rest, start_run
 
     new_engine(settings)  # what it refuses must not leave a run folder behind
     first, pieces = first_and_rest(pieces)
     run = None if to is None else start_run(settings, to, first)
-    work = PaperRun(settings, run, _lines(emit, settings))
+    work = PaperRun(settings, run, emitted(emit, settings.instrument, sys.stdout.buffer.write))
     work.feed_all(pieces)
     _foreign(work.codec.counts(), settings.instrument, captures)
     result = work.result()
@@ -315,6 +298,25 @@ def watchdog(
     finally:
         logs.close()
     _end(code, result, as_json)
+
+
+@app.command()
+def check(
+    config: ConfigPath,
+    sets: Sets = [],  # noqa: B006 - typer copies it
+    as_json: AsJson = False,
+) -> None:
+    """Whether a run could start: keys, clock, filters, funds, disk; nothing is changed anywhere."""
+    from bot.modes import checkcmd
+    from bot.shell.clock import Clock
+
+    settings = loaded(config, sets)
+    found = until_stopped(lambda: checkcmd.check(settings, os.environ, Clock()))
+    if as_json:
+        out(checkcmd.as_json(settings, found))
+    else:
+        checkcmd.show(found)
+    raise typer.Exit(found.code)
 
 
 @app.command()

@@ -24,11 +24,11 @@ from bot.journal.capture import JournalError
 from bot.journal.run import run_name
 from bot.journal.segments import SEGMENT_BYTES, SegmentWriter
 from bot.modes.paperrun import new_codec
+from bot.modes.preflight import EXIT_UNREACHABLE
 from bot.modes.run import (
     BYTES_MAX,
     EXIT_DONE,
     EXIT_INTERRUPTED,
-    EXIT_UNREACHABLE,
     FRAMES_MAX,
     feed_limits,
 )

@@ -1,11 +1,14 @@
 """`mmbot replay`: a capture through the live engine with paper fills, as fast as it goes."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from bot.core.engine import Engine
+from bot.domain.decisions import Decision
 from bot.domain.instrument import Instrument
 from bot.domain.tape import BOOK_CHANGED
 from bot.domain.units import Side
@@ -71,3 +74,24 @@ def bbo_lines(
                         "ask_qty": exact(book.quantity(Side.SELL, h.best_ask), instrument.lot),
                     }
                 )
+
+
+def emitted(
+    emit: str | None, instrument: Instrument, write: Callable[[bytes], object]
+) -> Callable[[int, Any, Engine], None] | None:
+    """What writes the lines of `--emit quotes|decisions` at each decision; None for no other."""
+    encode = msgspec.json.Encoder().encode
+
+    def quotes(now: int, _: Sequence[Decision], engine: Engine) -> None:
+        sides: dict[str, list[list[str]]] = {"BUY": [], "SELL": []}
+        for target in engine.targets:
+            level = [str(instrument.price(target.tick)), str(instrument.quantity(target.lots))]
+            sides[target.side.name].append(level)
+        line = {"now_ns": now, "bids": sides["BUY"], "asks": sides["SELL"]}
+        write(encode(line) + b"\n")
+
+    def decisions(now: int, made: Sequence[Decision], _: Engine) -> None:
+        for decision in made:
+            write(encode({"now_ns": now, "decision": decision}) + b"\n")
+
+    return {"quotes": quotes, "decisions": decisions}.get(emit or "")

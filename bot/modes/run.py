@@ -25,7 +25,7 @@ from bot.journal.segments import retire
 from bot.modes.account import Account, open_account
 from bot.modes.execution import Execution
 from bot.modes.paperrun import PaperRun, new_run
-from bot.modes.preflight import PreflightRefused
+from bot.modes.preflight import EXIT_UNREACHABLE, PreflightRefused
 from bot.modes.reload import Reload
 from bot.modes.settings import ConfigError, Loaded
 from bot.modes.terms import with_amends, with_instrument
@@ -58,7 +58,6 @@ DAY_NS: Final = 24 * 3_600 * NS_PER_S
 EXIT_DONE: Final = 0
 EXIT_BROKEN: Final = 1
 EXIT_KILLED: Final = 4
-EXIT_UNREACHABLE: Final = 5
 EXIT_INTERRUPTED: Final = 130
 
 OnSample = Callable[["LiveRun", View], None]

@@ -278,7 +278,7 @@ class WatchdogRequired:
         """Look once."""
         now = self._clock.now()
         self._pulse.look(now)
-        fault = self._fault(now)
+        fault = self.fault(now)
         if fault:
             self._obstacle.raise_(fault)
         elif self._wanted and now >= self._quiet_until:
@@ -301,7 +301,8 @@ class WatchdogRequired:
             await asyncio.sleep(LOOK_NS / NS_PER_S)
             await self.refresh()
 
-    def _fault(self, now: int) -> str:
+    def fault(self, now: int) -> str:
+        """Why it does not protect, by the looks until `now`; empty where it does."""
         beat = self._pulse.beat
         if beat is None:
             return "no watchdog was seen: start `mmbot watchdog`"

@@ -29,11 +29,16 @@ Gate = Callable[[], bool]
 
 
 class CallFailed(Exception):
-    """A call without a body; `refusal` says what that proves."""
+    """A call without a body; `refusal` says what that proves.
 
-    def __init__(self, refusal: Refusal) -> None:
+    `code` and `text` are the venue's own, where it answered.
+    """
+
+    def __init__(self, refusal: Refusal, code: int | None = None, text: str = "") -> None:
         super().__init__(refusal.reason)
         self.refusal = refusal
+        self.code = code
+        self.text = text
 
 
 class NotSent(CallFailed):
@@ -138,7 +143,8 @@ class Wire:
         code, text = _error_of(talk.body)
         wait = talk.headers.get(RETRY_AFTER, "")
         wait_s = float(wait) if wait.isdigit() else 0.0
-        return CallFailed(self._codec.refusal(talk.status, code, text, call.priority, wait_s))
+        refusal = self._codec.refusal(talk.status, code, text, call.priority, wait_s)
+        return CallFailed(refusal, code, text)
 
     def set_offset(self, ms: int) -> None:
         """Sign with times this many ms before our clock's."""

@@ -2,7 +2,8 @@
 
 Sources: "Exchange information", "Account information", "Query Commission Rates" (spot);
 "Exchange Information", "Account Information V3", "User Commission Rate" (USD-M); "Get API Key
-Permission" (wallet).
+Permission" (wallet); "Symbol order book ticker", "Get Current Position Mode", "Symbol
+Configuration".
 """
 
 from decimal import ROUND_CEILING, Decimal
@@ -101,6 +102,21 @@ class _Restrictions(msgspec.Struct, rename="camel"):
     enable_futures: bool
 
 
+class _Touch(msgspec.Struct, rename="camel"):
+    symbol: str
+    bid_price: str
+    ask_price: str
+
+
+class _Mode(msgspec.Struct, rename="camel"):
+    dual_side_position: bool
+
+
+class _Config(msgspec.Struct):
+    symbol: str
+    leverage: int
+
+
 class AccountAnswers:
     """Reads the answers about one symbol and the account that trades it."""
 
@@ -186,6 +202,27 @@ class AccountAnswers:
             can_transfer=key.enable_internal_transfer or key.permits_universal_transfer,
             ip_restricted=key.ip_restrict,
         )
+
+    def read_touch(self, body: Any) -> tuple[Decimal, Decimal]:
+        """Best bid and best ask; raises ValueError where a side is empty."""
+        touch = msgspec.convert(body, _Touch)
+        self._check_symbol(touch.symbol)
+        bid, ask = decimal_of(touch.bid_price), decimal_of(touch.ask_price)
+        if bid <= 0 or ask <= 0:
+            raise ValueError(f"{touch.symbol} has no price: a side of its book is empty")
+        return bid, ask
+
+    def read_one_way(self, body: Any) -> bool:
+        """False in hedge mode, where a symbol has two positions."""
+        return not msgspec.convert(body, _Mode).dual_side_position
+
+    def read_leverage(self, body: Any) -> int:
+        """The symbol's leverage, 1 or more."""
+        rows = msgspec.convert(body, list[_Config])
+        found = [row.leverage for row in rows if row.symbol == self.instrument.symbol]
+        if len(found) != 1 or found[0] < 1:
+            raise ValueError(f"no leverage is said of {self.instrument.symbol}")
+        return found[0]
 
     def _spot_holdings(self, account: _SpotAccount) -> Holdings:
         base, quote = self.instrument.base, self.instrument.quote

@@ -12,6 +12,7 @@ from bot.domain.instrument import Instrument
 from bot.venues.binance.limits import ORDERS_IN_10_S, ORDERS_LONG
 from bot.venues.binance.publictext import decimals
 
+TRADING: Final = "TRADING"
 QTY_LOTS_MAX: Final = 900_000_000
 TICKS_MAX: Final = 100_000_000
 ORDERS_MAX: Final = 200
@@ -34,7 +35,9 @@ LISTS: Final = (
 )
 
 
-def exchange_info(now: int, weight_max: int, instrument: Instrument | None) -> bytes:
+def exchange_info(
+    now: int, weight_max: int, instrument: Instrument | None, status: str = TRADING
+) -> bytes:
     """GET exchangeInfo at `now` (ms); None lists nothing."""
     limits = [("REQUEST_WEIGHT", "MINUTE", 1, weight_max)]
     symbols = []
@@ -43,7 +46,8 @@ def exchange_info(now: int, weight_max: int, instrument: Instrument | None) -> b
         longer = "DAY" if spot else "MINUTE"
         limits.append(("ORDERS", "SECOND", 10, ORDERS_IN_10_S[instrument.venue]))
         limits.append(("ORDERS", longer, 1, ORDERS_LONG[instrument.venue]))
-        symbols.append(_pair(instrument) if spot else _perpetual(instrument))
+        symbol = _pair(instrument) if spot else _perpetual(instrument)
+        symbols.append(symbol | {"status": status})
     names = ("rateLimitType", "interval", "intervalNum", "limit")
     return msgspec.json.encode(
         {
@@ -94,7 +98,7 @@ def _pair(instrument: Instrument) -> dict[str, Any]:
     down, up = PERCENT_PRICE[instrument.venue]
     return {
         "symbol": instrument.symbol,
-        "status": "TRADING",
+        "status": TRADING,
         "baseAsset": instrument.base,
         "baseAssetPrecision": 8,
         "quoteAsset": instrument.quote,
@@ -152,7 +156,7 @@ def _perpetual(instrument: Instrument) -> dict[str, Any]:
         "contractType": "PERPETUAL",
         "deliveryDate": NO_DELIVERY_MS,
         "onboardDate": ONBOARD_MS,
-        "status": "TRADING",
+        "status": TRADING,
         "maintMarginPercent": "2.5000",
         "requiredMarginPercent": "5.0000",
         "baseAsset": instrument.base,

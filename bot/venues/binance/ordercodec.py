@@ -42,6 +42,9 @@ class BinanceOrderCodec:
         self.filters = calls.filters
         self.fees = calls.fees
         self.permissions = calls.permissions
+        self.touch = calls.touch
+        self.position_mode = calls.position_mode
+        self.leverage = calls.leverage
         self.countdown = calls.countdown
 
         self.read_order = answers.read_order
@@ -53,6 +56,9 @@ class BinanceOrderCodec:
         self.read_filters = account.read_filters
         self.read_fees = account.read_fees
         self.read_permissions = account.read_permissions
+        self.read_touch = account.read_touch
+        self.read_one_way = account.read_one_way
+        self.read_leverage = account.read_leverage
         self.read_stream = stream.read
 
     def refusal(

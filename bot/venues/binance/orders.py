@@ -45,6 +45,7 @@ METHODS: Final[dict[str, dict[str, tuple[str, int]]]] = {
         "server_time": ("publicGetTime", 1),
         "filters": ("publicGetExchangeInfo", 20),
         "fees": ("privateGetAccountCommission", 20),
+        "touch": ("publicGetTickerBookTicker", 2),
         "permissions": ("sapiGetAccountApiRestrictions", 1),
     },
     "binance-usdm": {
@@ -62,6 +63,9 @@ METHODS: Final[dict[str, dict[str, tuple[str, int]]]] = {
         "server_time": ("fapiPublicGetTime", 1),
         "filters": ("fapiPublicGetExchangeInfo", 1),
         "fees": ("fapiPrivateGetCommissionRate", 20),
+        "touch": ("fapiPublicGetTickerBookTicker", 2),
+        "position_mode": ("fapiPrivateGetPositionSideDual", 30),
+        "leverage": ("fapiPrivateGetSymbolConfig", 5),
         "permissions": ("sapiGetAccountApiRestrictions", 1),
         "countdown": ("fapiPrivatePostCountdownCancelAll", 10),
     },
@@ -81,7 +85,7 @@ def capabilities(venue: str) -> Capabilities:
     """
     if venue == "binance-spot":
         return Capabilities("reduce", 1, False, ENTRY_WINDOW_MS, PAGE_MAX)
-    return Capabilities("requeue", BATCH_MAX, True, ENTRY_WINDOW_MS, PAGE_MAX)
+    return Capabilities("requeue", BATCH_MAX, True, ENTRY_WINDOW_MS, PAGE_MAX, margin=True)
 
 
 class OrderCalls:
@@ -204,6 +208,20 @@ class OrderCalls:
         """What the key may do. Only production has this endpoint, for both products."""
         return self._call("permissions", {}, Priority.DATA)
 
+    def touch(self) -> Call:
+        """The best bid and ask."""
+        return self._call("touch", self._symbol(), Priority.DATA)
+
+    def position_mode(self) -> Call:
+        """Whether a symbol has one position or two. Raises ValueError on spot."""
+        self._check_margin()
+        return self._call("position_mode", {}, Priority.DATA)
+
+    def leverage(self) -> Call:
+        """The symbol's leverage. Raises ValueError on spot."""
+        self._check_margin()
+        return self._call("leverage", self._symbol(), Priority.DATA)
+
     def countdown(self, ms: int) -> Call:
         """Cancel the symbol's orders in `ms` unless asked again; 0 disarms.
 
@@ -227,6 +245,10 @@ class OrderCalls:
             return params | {"type": "LIMIT_MAKER", "newOrderRespType": "FULL"}
         # ACK, the default, does not wait for the matching engine's word.
         return params | {"type": "LIMIT", "timeInForce": "GTX", "newOrderRespType": "RESULT"}
+
+    def _check_margin(self) -> None:
+        if self._spot:
+            raise ValueError("binance-spot has no margin")
 
     def _symbol(self) -> dict[str, Any]:
         return {"symbol": self.instrument.symbol}

@@ -13,7 +13,7 @@ import msgspec
 
 from bot.domain.units import Side
 from bot.venues.binance.limits import WEIGHT_MAX, Weights
-from bot.venues.binance.listing import exchange_info, nothing_listed
+from bot.venues.binance.listing import TRADING, exchange_info, nothing_listed
 from bot.venues.binance.publictext import PublicText, Shown
 from bot.venues.binance.reply import Refused, Reply, illegal, missing
 from bot.venues.binance.tally import INTERVALS, TRADES_MAX, Tally, Trade
@@ -37,7 +37,7 @@ class PublicApi:
     """The REST side of one listed symbol.
 
     `book(limit)` shows the best `limit` levels a side; `tally` holds the trades; `funding`
-    says what comes next, None for a market without.
+    says what comes next, None for a market without. `status` is the symbol's, as listed.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class PublicApi:
         self.tally = tally
         self._book = book
         self._funding = funding
+        self.status = TRADING
         self._product = "fapi" if text.futures else "api"
         self.weights = Weights(text.instrument.venue)
 
@@ -125,7 +126,7 @@ class PublicApi:
     def _info(self, query: Mapping[str, str], now: int) -> Reply:
         self._one_or_all(query, b"")
         instrument = self.text.instrument
-        body = exchange_info(now, WEIGHT_MAX[instrument.venue], instrument)
+        body = exchange_info(now, WEIGHT_MAX[instrument.venue], instrument, self.status)
         return Reply(200, body, 1 if self.text.futures else 20)
 
     def _depth(self, query: Mapping[str, str], now: int) -> Reply:

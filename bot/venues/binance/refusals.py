@@ -57,7 +57,8 @@ def _unknown(reason: str, *codes: int) -> dict[int, Refusal]:
 _BOTH: Final = {
     **_unknown("internal", -1000, -1001, -1016),
     **_unknown("no_answer", -1006, -1007),
-    **_rejected("unauthorised", -1002, -1022, -1099, -2014, -2015, auth=True),
+    # -2008, "Invalid Api-Key ID.", is in no document, but is what the spot testnet says.
+    **_rejected("unauthorised", -1002, -1022, -1099, -2008, -2014, -2015, auth=True),
     # The clock is compared before the order is forwarded to the matching engine.
     **_rejected("clock", -1021, clock=True),
     **_rejected("too_many_requests", -1003, limited_s=MINUTE_S),
@@ -140,6 +141,20 @@ STATUSES: Final = {
     429: Refusal(Verdict.REJECTED, "too_many_requests", limited_s=MINUTE_S),
 }
 
+_UNKNOWN_KEY: Final = (
+    "the API key is not known here: keys of production, testnet and demo differ, and unused ones "
+    "are deleted"
+)
+KEY_FAULTS: Final = {
+    -1022: "the signature is wrong: this is not the secret that belongs to the API key",
+    -2008: _UNKNOWN_KEY,
+    -2014: "what was given as API key does not have the form of one",
+    -2015: "the API key is not known here, may not be used from {address}, or may not do this: "
+    "compare its world, its list of IP addresses and its permissions at the venue",
+}
+# "Invalid API-key, IP, or permissions for action, request ip: 1.2.3.4": USD-M names the address.
+_ADDRESS: Final = re.compile(r"request ip: ?([0-9a-fA-F.:]{3,45})")
+
 _CODE: Final = re.compile(r'"code"\s*:\s*(-[0-9]{1,6})\b')
 _WINDOW: Final = re.compile(r"orders per ([0-9]{1,4}) ?(SECOND|MINUTE|HOUR|DAY)", re.IGNORECASE)
 _SECONDS: Final = {"SECOND": 1, "MINUTE": 60, "HOUR": 3_600, "DAY": 86_400}
@@ -175,6 +190,14 @@ def refusal(
         wait = retry_after_s or _window(text) or answer.limited_s
         answer = msgspec.structs.replace(answer, limited_s=wait)
     return answer
+
+
+def key_fault(code: int | None, text: str) -> str:
+    """What is wrong with the key, for its owner: one sentence by the venue's code."""
+    found = _ADDRESS.search(text)
+    address = f"the address {found[1]}" if found else "this machine's address"
+    words = KEY_FAULTS.get(code or 0, "the venue does not let this API key in")
+    return words.format(address=address)
 
 
 def _by_code(venue: str, code: int, text: str) -> Refusal:

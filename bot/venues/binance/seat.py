@@ -59,7 +59,7 @@ class Account(Protocol):
 
 
 class Seat:
-    """One key with its account; `may_withdraw` is what its owner allowed it to do."""
+    """One key with its account; `may_trade` and the like are what its owner allowed it to do."""
 
     def __init__(self, venue: str, key: str, secret: str, account: Account) -> None:
         self.key = key
@@ -67,7 +67,9 @@ class Seat:
         self.account = account
         self.counts = OrderCounts(venue)
         self.stream = UserStream(venue, key)
+        self.may_trade = True
         self.may_withdraw = False
+        self.ip_restricted = True
         self._serial = 0  # of the ids that the venue makes up
 
     def new_id(self, what: str) -> str:

@@ -233,9 +233,10 @@ class SpotApi:
 
 def restrictions(call: Call) -> Member:
     """GET apiRestrictions: a key that may trade, and as a rule nothing else."""
-    moves = call.seat.may_withdraw
+    seat = call.seat
+    trades, moves = seat.may_trade, seat.may_withdraw
     return {
-        "ipRestrict": True,
+        "ipRestrict": seat.ip_restricted,
         "createTime": call.now,
         "enableReading": True,
         "enableWithdrawals": moves,
@@ -243,8 +244,8 @@ def restrictions(call: Call) -> Member:
         "permitsUniversalTransfer": moves,
         "enableVanillaOptions": False,
         "enableMargin": False,
-        "enableFutures": True,
-        "enableSpotAndMarginTrading": True,
+        "enableFutures": trades,
+        "enableSpotAndMarginTrading": trades,
         "enablePortfolioMarginTrading": False,
         "enableFixApiTrade": False,
         "enableFixReadOnly": False,
