@@ -35,14 +35,11 @@ def check(loaded: Loaded, env: Mapping[str, str], clock: Clock) -> Examination:
     Raises ConfigError for market data that cannot be asked for.
     """
     where = _market_data(loaded)
-    redaction = Redaction()
     logs = set_up("error", now=clock.now)
     try:
-        found = uvloop.run(_check(loaded, where, env, clock, redaction, logs))
+        return uvloop.run(_check(loaded, where, env, clock, logs))
     finally:
         logs.close()
-    texts = [replace(one, text=redaction.text(one.text)) for one in found.findings]
-    return replace(found, findings=tuple(texts))
 
 
 def _market_data(loaded: Loaded) -> Endpoints:
@@ -60,30 +57,33 @@ async def _check(
     where: Endpoints,
     env: Mapping[str, str],
     clock: Clock,
-    redaction: Redaction,
     logs: Logs,
 ) -> Examination:
     config = Finding("config", Level.OK, configcmd.check(loaded).removeprefix("ok: "))
     if loaded.settings.mode == "paper":
         found = Examination((premises.disk(Path(loaded.settings.run.folder)),))
     else:
-        found = await _check_account(loaded, env, clock, redaction, logs)
+        found = await _check_account(loaded, env, clock, logs)
     found = replace(found, findings=(config, *found.findings))
     return found if found.unreachable else await _with_feed(loaded, where, found)
 
 
 async def _check_account(
-    loaded: Loaded, env: Mapping[str, str], clock: Clock, redaction: Redaction, logs: Logs
+    loaded: Loaded, env: Mapping[str, str], clock: Clock, logs: Logs
 ) -> Examination:
     try:
         keys = credentials(loaded, env)
     except PreflightRefused as refusal:
         disk = premises.disk(Path(loaded.settings.run.folder))
         return Examination((disk, Finding("key", Level.FAIL, str(refusal))))
+    redaction = Redaction()
     for secret in (keys.api_key, keys.secret):
         redaction.hide(secret)
         logs.hide(secret)
-    return await _examined(loaded, keys, env, clock)
+    found = await _examined(loaded, keys, env, clock)
+    # A venue's own words may repeat what they refuse.
+    texts = [replace(one, text=redaction.text(one.text)) for one in found.findings]
+    return replace(found, findings=tuple(texts))
 
 
 async def _examined(

@@ -136,6 +136,19 @@ async def test_a_call_is_signed_and_its_body_comes_back() -> None:
     assert sent == ["fapiPrivatePostOrder"]
 
 
+async def test_requests_are_dated_by_our_clock_and_its_offset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr("time.time", lambda: 1.0)  # a step of the wall clock is not seen
+    async with serving() as server, wired(server) as wire:
+        for offset_ms in (0, 3_000, -3_000):
+            wire.set_offset(offset_ms)
+            await wire.call(placement())
+            dated = int(server.requests[-1][2].partition("timestamp=")[2].partition("&")[0])
+            assert abs(clock.now() // 1_000_000 - offset_ms - dated) < 500
+
+
 async def test_a_shut_gate_writes_nothing() -> None:
     async with serving() as server, wired(server) as wire:
         for _ in range(2):  # on a new connection, and on one that is kept
@@ -193,6 +206,8 @@ async def test_an_error_proves_what_its_code_proves(
         failed = await failure(wire, placement())
         assert failed.refusal.verdict is verdict
         assert reason in failed.refusal.reason
+        assert failed.code == (body["code"] if isinstance(body, dict) else None)
+        assert failed.text == (body["msg"] if isinstance(body, dict) else text)
         assert len(server.requests) == 1
 
 
@@ -201,9 +216,9 @@ async def test_a_limit_says_for_how_long() -> None:
         server.answer = lambda request: web.Response(
             status=418, text='{"code":-1003,"msg":"banned"}', headers={"Retry-After": "77"}
         )
-        refusal = (await failure(wire, placement())).refusal
-        assert refusal.banned
-        assert refusal.limited_s == 77.0
+        failed = await failure(wire, placement())
+        assert failed.refusal.banned
+        assert failed.refusal.limited_s == 77.0
 
 
 async def test_no_answer_is_unknown_and_nothing_is_sent_twice() -> None:

@@ -220,3 +220,22 @@ def test_the_clock_is_in_ns() -> None:
     assert usdm.read_server_time({"serverTime": 1_499_827_319_559}) == 1_499_827_319_559_000_000
     with pytest.raises(ValueError, match="serverTime"):
         usdm.read_server_time({})
+
+
+def test_the_touch() -> None:
+    body = {"symbol": "BTCUSDT", "bidPrice": "60000.10", "askPrice": "60000.20", "time": 1}
+    assert usdm.read_touch(body) == (Decimal("60000.10"), Decimal("60000.20"))
+    with pytest.raises(ValueError, match="a side of its book is empty"):
+        spot.read_touch(body | {"askPrice": "0.00"})
+    with pytest.raises(ValueError, match="an answer about ETHUSDT"):
+        spot.read_touch(body | {"symbol": "ETHUSDT"})
+
+
+def test_position_mode_and_leverage() -> None:
+    assert usdm.read_one_way({"dualSidePosition": False})
+    assert not usdm.read_one_way({"dualSidePosition": True})
+    rows = [{"symbol": "ETHUSDT", "leverage": 5}, {"symbol": "BTCUSDT", "leverage": 20}]
+    assert usdm.read_leverage(rows) == 20
+    for wrong in ([], rows[:1], [{"symbol": "BTCUSDT", "leverage": 0}]):
+        with pytest.raises(ValueError, match="no leverage is said of BTCUSDT"):
+            usdm.read_leverage(wrong)

@@ -57,3 +57,9 @@ def test_products_without_the_symbol_answer_emptily() -> None:
     assert json.loads(info)["symbols"] == []
     assert [nothing_listed(name, 5, 1) for name in LISTS] == [b"[]"] * len(LISTS)
     assert nothing_listed("order", 5, 1) is None
+
+
+def test_a_symbol_may_rest() -> None:
+    for instrument in (SPOT, USDM):
+        info = json.loads(exchange_info(5, 6_000, instrument, "BREAK"))
+        assert info["symbols"][0]["status"] == "BREAK"

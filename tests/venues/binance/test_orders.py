@@ -49,10 +49,13 @@ def every(calls: OrderCalls) -> dict[str, Call]:
         "filters": calls.filters(),
         "fees": calls.fees(),
         "permissions": calls.permissions(),
+        "touch": calls.touch(),
     }
     if calls is usdm:
         found["place_many"] = calls.place_many([PLACE, OTHER])
         found["countdown"] = calls.countdown(15_000)
+        found["position_mode"] = calls.position_mode()
+        found["leverage"] = calls.leverage()
     return found
 
 
@@ -175,6 +178,14 @@ def test_the_countdown_is_only_where_there_is_one() -> None:
     assert not capabilities("binance-spot").dead_man
     with pytest.raises(ValueError, match="no dead-man's switch"):
         spot.countdown(15_000)
+
+
+def test_margin_is_asked_about_only_where_there_is_some() -> None:
+    assert capabilities("binance-usdm").margin
+    assert not capabilities("binance-spot").margin
+    for ask in (spot.position_mode, spot.leverage):
+        with pytest.raises(ValueError, match="no margin"):
+            ask()
 
 
 def test_what_each_product_can_do() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.venues.binance.refusals import TABLE, refusal
+from bot.venues.binance.refusals import TABLE, key_fault, refusal
 from bot.venues.orderentry import Priority, Refusal, Verdict
 
 SPOT, USDM = "binance-spot", "binance-usdm"
@@ -246,3 +246,13 @@ def test_every_code_of_the_table_is_a_negative_number_with_a_reason() -> None:
         for code, answer in table.items():
             assert code < -999
             assert answer.reason.isidentifier()
+
+
+def test_what_is_wrong_with_a_key_is_said_to_its_owner() -> None:
+    assert "not the secret" in key_fault(-1022, "")
+    assert "keys of production, testnet and demo differ" in key_fault(-2008, "")
+    assert "the form of one" in key_fault(-2014, "")
+    text = "Invalid API-key, IP, or permissions for action, request ip: 203.0.113.7"
+    assert "from the address 203.0.113.7, or may not do this" in key_fault(-2015, text)
+    assert "from this machine's address" in key_fault(-2015, "Invalid API-key")
+    assert key_fault(None, "") == "the venue does not let this API key in"
