@@ -5,7 +5,7 @@ from contextlib import closing
 from decimal import Decimal
 from enum import IntEnum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -118,6 +118,12 @@ def value_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from(kind)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return struct_of(kind)
+    if kind is Decimal:
+        return st.decimals(allow_nan=False, allow_infinity=False, places=8)
+    if get_origin(kind) is Literal:
+        return st.sampled_from(get_args(kind))
+    if kind == Decimal | None:
+        return st.none() | value_of(Decimal)
     assert kind in (str, bool), f"{kind} is new: say here what values it has"
     return st.text() if kind is str else st.booleans()
 
