@@ -1,10 +1,14 @@
 """What several folders of tests share: where real data lies, if it is here at all."""
 
 import os
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from bot.shell.lease import STATE_VARIABLE
 
 # The first example may compile a kernel; no test is about speed.
 # CI draws the same examples each time: it judges a change, a developer looks for new faults.
@@ -12,6 +16,24 @@ settings.register_profile("mmbot", deadline=None, derandomize="CI" in os.environ
 settings.load_profile("mmbot")
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def state_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for every test, made by whoever needs it."""
+    root = tmp_path_factory.mktemp("state")
+    return (root / str(n) for n in count())
+
+
+@pytest.fixture(autouse=True)
+def nothing_from_outside(state_folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No settings and no keys of whoever runs the tests, and nobody else's leases and heartbeats.
+
+    Holds for what a test starts, too.
+    """
+    for name in [name for name in os.environ if name.upper().startswith("MMBOT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(STATE_VARIABLE, str(next(state_folders)))
 
 
 def present(path: Path) -> Path:

@@ -52,7 +52,7 @@ class Soak:
             return
         self.samples.append(
             {
-                "s": (live.clock.now() - live.started_at) / 1e9,
+                "s": (live.clock.now() - live.report.started_at) / 1e9,
                 "rss_mb": rss_mb(),
                 "tasks": len(asyncio.all_tasks()),
                 "fds": len(os.listdir("/proc/self/fd")),

@@ -105,12 +105,6 @@ def save(path: Path, lines: list[str]) -> Path:
     return path
 
 
-@pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.upper().startswith("MMBOT_")]:
-        monkeypatch.delenv(name)
-
-
 @pytest.fixture(scope="module")
 def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save(tmp_path_factory.mktemp("captures") / "usdm.txt", synthetic())

@@ -118,9 +118,9 @@ class ExchangeProcess:
 def vitals(live: LiveRun, view: View, label: str, scenario: str, *, simulated: bool) -> Vitals:
     """How a run is doing, for the terminal."""
     summary, feed = live.paper.summary, live.feed.stats()
-    seconds = (live.clock.now() - live.started_at) / 1e9
-    loop_lag = live.loop_lag.quantile(0.99)
-    p50, p99 = live.work.quantile(0.5), live.work.quantile(0.99)
+    seconds = (live.clock.now() - live.report.started_at) / 1e9
+    loop_lag = live.report.loop_lag.quantile(0.99)
+    p50, p99 = live.report.work.quantile(0.5), live.report.work.quantile(0.99)
     return Vitals(
         venue=label,
         simulated=simulated,

@@ -105,56 +105,17 @@ class Execution:
             timeout_ms=settings.execution.request_timeout_ms,
             used=lambda weight: self._budget.told(weight, clock.now()),
         )
-        self.gateway = Gateway(
-            self.wire,
-            self._codec,
-            engine.orders,
-            inbox,
-            clock,
-            self._outbox,
-            self._tasks,
-            unheard=self._unheard,
-            unasked=self._unasked,
-            clock_wrong=lambda: self.time.nudge(),
-            silence=self._budget.silence,
-            told_before=() if self._previous is None else self._previous.keys,
-        )
+        self.gateway = self._order_entry(previous)
         self.venue = LiveVenue(self.gateway)
         self._statements = Statements(self.gateway.ask, self._codec, is_own)
-        self.reconciler = Reconciler(
-            self._statements,
-            self.gateway,
-            Beliefs(engine),
-            loaded.instrument,
-            clock,
-            inbox.put_event,
-            self._log,
-            spot=self._spot,
-            neutral=settings.account.neutral_qty,
-            is_own=is_own,
-            is_of_run=lambda order_id: is_of_run(order_id, prefix),
-            periods=Periods(
-                answers=settings.execution.in_flight_ms * NS_PER_MS,
-                orders=settings.execution.open_orders_ms * NS_PER_MS,
-                position=settings.execution.position_ms * NS_PER_MS,
-            ),
-        )
+        self.reconciler = self._reconciliation(loaded, prefix)
         self.stream = PrivateStream(
             self.wire, self.gateway.heard, self._opened, inbox, clock, self._tasks, guard
         )
         self.time = VenueTime(
             self.gateway.ask, self._codec, self._obstacle, clock, self.wire.set_offset
         )
-        self.filters = FiltersWatch(
-            self.gateway.ask,
-            self._codec,
-            self._obstacle,
-            clock,
-            loaded.instrument,
-            loaded.fees,
-            changed=rebuild,
-            period_s=float(settings.execution.filters_s),
-        )
+        self.filters = self._filters(loaded, rebuild)
         self.dead_man = self._protection(loaded, account)
         self.heartbeat = Heartbeat(
             account.heartbeat,
@@ -168,6 +129,57 @@ class Execution:
         remember_account(folder, account.name, None if previous is None else previous.neutral)
         inbox.put_event(Obstructed(clock.now(), "private_stream", "not open yet"))
         inbox.put_event(Obstructed(clock.now(), "reconcile", "the account was not read yet"))
+
+    # --- its parts, in the order in which they are made -------------------------------------
+
+    def _order_entry(self, previous: Previous | None) -> Gateway:
+        return Gateway(
+            self.wire,
+            self._codec,
+            self._engine.orders,
+            self._inbox,
+            self._clock,
+            self._outbox,
+            self._tasks,
+            unheard=self._unheard,
+            unasked=self._unasked,
+            clock_wrong=lambda: self.time.nudge(),
+            silence=self._budget.silence,
+            told_before=() if previous is None else previous.keys,
+        )
+
+    def _reconciliation(self, loaded: Loaded, prefix: str) -> Reconciler:
+        settings = loaded.settings
+        return Reconciler(
+            self._statements,
+            self.gateway,
+            Beliefs(self._engine),
+            loaded.instrument,
+            self._clock,
+            self._inbox.put_event,
+            self._log,
+            spot=self._spot,
+            neutral=settings.account.neutral_qty,
+            is_own=is_own,
+            is_of_run=lambda order_id: is_of_run(order_id, prefix),
+            periods=Periods(
+                answers=settings.execution.in_flight_ms * NS_PER_MS,
+                orders=settings.execution.open_orders_ms * NS_PER_MS,
+                position=settings.execution.position_ms * NS_PER_MS,
+            ),
+        )
+
+    def _filters(self, loaded: Loaded, changed: Callable[[Instrument], None]) -> FiltersWatch:
+        return FiltersWatch(
+            self.gateway.ask,
+            self._codec,
+            self._obstacle,
+            self._clock,
+            loaded.instrument,
+            loaded.fees,
+            changed=changed,
+            period_s=float(loaded.settings.execution.filters_s),
+        )
 
     def _protection(self, loaded: Loaded, account: Account) -> DeadMan:
         settings = loaded.settings

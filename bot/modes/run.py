@@ -1,14 +1,13 @@
-"""`mmbot run`: the daemon in paper mode, from its configuration to its exit code."""
+"""`mmbot run`: the daemon, on paper or at a venue, from its configuration to its exit code."""
 
 import asyncio
 import contextlib
 import math
 import os
-import resource
 import signal
-import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import Any, Final
@@ -19,7 +18,7 @@ import uvloop
 from bot.core.engine import Engine
 from bot.domain.events import FeedLost, FeedOpened
 from bot.domain.instrument import Instrument
-from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.units import NS_PER_S
 from bot.domain.view import View
 from bot.journal.segments import retire
 from bot.modes.account import Account, open_account
@@ -27,6 +26,7 @@ from bot.modes.execution import Execution
 from bot.modes.paperrun import PaperRun, new_run
 from bot.modes.preflight import EXIT_UNREACHABLE, PreflightRefused
 from bot.modes.reload import Reload
+from bot.modes.runreport import RunReport
 from bot.modes.settings import ConfigError, Loaded
 from bot.modes.terms import with_amends, with_instrument
 from bot.modes.warmup import warm
@@ -40,10 +40,11 @@ from bot.shell.daemon import Daemon
 from bot.shell.feed import Feed
 from bot.shell.feedlimits import FeedLimits
 from bot.shell.inbox import Inbox
-from bot.shell.probe import Durations, probe_loop
+from bot.shell.probe import probe_loop
 from bot.shell.pump import Venue
 from bot.shell.signals import stop_signals
 from bot.shell.supervisor import Supervisor
+from bot.shell.takeover import Previous
 from bot.venues.binance.endpoints import Endpoints, endpoints
 
 FRAMES_MAX: Final = 50_000  # about a minute of the busiest real stream
@@ -52,7 +53,6 @@ SAMPLE_S: Final = 1.0
 LATE_NS: Final = NS_PER_S // 2  # a loop that is so late is not fit to have orders rest
 TRIES: Final = 2  # to trade, and after a failure to cancel
 HOUSEKEEPING_S: Final = 60.0
-MINUTE_NS: Final = 60 * NS_PER_S
 DAY_NS: Final = 24 * 3_600 * NS_PER_S
 
 EXIT_DONE: Final = 0
@@ -90,44 +90,25 @@ class LiveRun:
         assert (account is None) is (settings.mode == "paper"), "orders go where the mode says"
         where, derived = source(loaded)
         runs = Path(settings.run.folder)
-        self.loaded = loaded = loaded if account is None else with_amends(loaded)
         self.clock = Clock()
         self.log = structlog.get_logger()
-        previous = None
+        prefix = f"mm{self.clock.run_id()[:6]}"
+        venue = None  # of paper
         self._skipped: list[str] = []  # earlier runs that tell nothing
         if account is not None:
+            loaded = with_amends(loaded)
             previous = account.previous(runs, self.clock.now(), self._skipped.append)
+            venue = partial(self._real_venue, account, previous, prefix)
+        self.loaded = loaded
         self.folder = new_run(loaded, runs, self.clock.now(), settings.mode, seed)
         self.metrics = Metrics(loaded.instrument)
-        self.db = RunDb(
-            self.folder.path / "run.db", loaded.instrument, on_failure=self._database_failed
-        )
-        self.journalist = Journalist(self.log, loaded.instrument)
+        file = self.folder.path / "run.db"
+        self.db = RunDb(file, loaded.instrument, on_failure=self._database_failed)
+        journalist = Journalist(self.log, loaded.instrument)
         self.inbox = Inbox(self.clock, frames_max=FRAMES_MAX, bytes_max=BYTES_MAX)
         self.supervisor = Supervisor(self._broke)
         self.execution: Execution | None = None
         self.rebuilt: Instrument | None = None  # what the venue made of the instrument
-        prefix = f"mm{self.clock.run_id()[:6]}"
-
-        def real_venue(engine: Engine) -> Venue:
-            assert account is not None
-            self.execution = Execution(
-                loaded,
-                account,
-                previous,
-                self.folder,
-                engine,
-                prefix,
-                self.inbox,
-                self.clock,
-                late=lambda: self._lag > LATE_NS,
-                broke=self._broke,
-                guard=self.supervisor.do,
-                stop=self.stop,
-                rebuild=self._rebuild,
-            )
-            return self.execution.venue
-
         self.paper = PaperRun(
             loaded,
             self.folder,
@@ -135,8 +116,8 @@ class LiveRun:
             started_at=self.clock.now(),
             prefix=prefix,
             seed=seed,
-            eyes=(self.metrics, self.db, self.journalist, self, *eyes),
-            venue=None if account is None else real_venue,
+            eyes=(self.metrics, self.db, journalist, self, *eyes),
+            venue=venue,
         )
         self.feed = Feed(where, self.inbox, self.clock, limits or derived)
         self.daemon = Daemon(
@@ -149,23 +130,39 @@ class LiveRun:
         )
         self.reload = None
         if reread is not None:
-            path, again = reread
-            self.reload = Reload(path, loaded, self.inbox, self.clock, again)
-        self.loop_lag = Durations()
-        self.work = Durations()  # of a batch in which something was decided
+            self.reload = Reload(reread[0], loaded, self.inbox, self.clock, reread[1])
+        self.report = RunReport(self.paper, self.feed, self.inbox, self.clock)
         self.web_port: int | None = None
-        self.started_at = self.clock.now()
         self.code = EXIT_DONE
         self._lag = 0  # of the event loop, ns, as last measured
         self._listener = listener
         self._interrupts = 0
-        self._reported: dict[str, int] = {}
-        self._reported_at = 0
         self._on_sample = on_sample
         self._sample_s = sample_s
         self._decisions = 0
         self._connected = asyncio.Event()
         self._connections: set[str] = set()
+
+    def _real_venue(
+        self, account: Account, previous: Previous | None, prefix: str, engine: Engine
+    ) -> Venue:
+        """Where the orders of `engine` go when they are real."""
+        self.execution = Execution(
+            self.loaded,
+            account,
+            previous,
+            self.folder,
+            engine,
+            prefix,
+            self.inbox,
+            self.clock,
+            late=lambda: self._lag > LATE_NS,
+            broke=self._broke,
+            guard=self.supervisor.do,
+            stop=self.stop,
+            rebuild=self._rebuild,
+        )
+        return self.execution.venue
 
     # --- an eye of its own ----------------------------------------------------------------
 
@@ -283,14 +280,14 @@ class LiveRun:
 
     def _lagged(self, ns: int) -> None:
         self._lag = ns
-        self.loop_lag.add(ns)
+        self.report.loop_lag.add(ns)
         self.metrics.observe_loop_lag(max(0, ns))
 
     def _batch_done(self, began: int, done: int) -> None:
         if self.execution is not None:
             self.execution.turned(self.daemon.turns)
         if self._decisions:
-            self.work.add(done - began)
+            self.report.work.add(done - began)
             self.metrics.observe_decide(done - began)
             self._decisions = 0
 
@@ -305,33 +302,14 @@ class LiveRun:
             heard = int(self.paper.engine.book.head[0]["recv"])
             self.metrics.sample(
                 view,
-                feed_age_ns=max(0, self.clock.now() - (heard or self.started_at)),
+                feed_age_ns=max(0, self.clock.now() - (heard or self.report.started_at)),
                 inbox_length=len(self.inbox),
                 dropped_frames=self.inbox.dropped,
                 tasks=len(asyncio.all_tasks()),
             )
-            self._report_obstacles()
+            self.report.tell_obstacles()
             if self._on_sample is not None:
                 self._on_sample(self, view)
-
-    def _obstacles(self) -> dict[str, int]:
-        """What keeps a book from being built, and how often it did."""
-        counts, feed = self.paper.codec.counts(), self.feed.stats()
-        found = {f"snapshot: {cause}": n for cause, n in feed.snapshot_failures.items()}
-        found |= {f"connection: {cause}": n for cause, n in feed.refused.items()}
-        unreadable = counts["unreadable"] + counts["unreadable_depth"]
-        return found | ({"unreadable frames": unreadable} if unreadable else {})
-
-    def _report_obstacles(self) -> None:
-        """Log what is new among them, in full once a minute."""
-        found, now = self._obstacles(), self.clock.now()
-        new = found.keys() - self._reported.keys()
-        if new or (found != self._reported and now - self._reported_at > MINUTE_NS):
-            self._reported, self._reported_at = found, now
-            self.log.warning(
-                "no_book_yet" if not self.paper.engine.book.trusted else "obstacles",
-                **{name.replace(": ", "_"): n for name, n in sorted(found.items())},
-            )
 
     async def _housekeeping(self) -> None:
         days = self.loaded.settings.run.market_days
@@ -348,7 +326,7 @@ class LiveRun:
         return {
             "pid": os.getpid(),
             "turns": self.daemon.turns,
-            "uptime_s": (self.clock.now() - self.started_at) / NS_PER_S,
+            "uptime_s": (self.clock.now() - self.report.started_at) / NS_PER_S,
         }
 
     def _ready(self) -> Readiness:
@@ -356,7 +334,7 @@ class LiveRun:
         if self.daemon.reason:
             others.append(f"stopping: {self.daemon.reason}")
         if not self.paper.engine.book.trusted:
-            others += [f"{name} ({n})" for name, n in sorted(self._obstacles().items())]
+            others += [f"{name} ({n})" for name, n in sorted(self.report.obstacles().items())]
         return readiness(self.paper.engine.view(), others)
 
     def _close(self) -> None:
@@ -373,52 +351,7 @@ class LiveRun:
 
     def result(self) -> dict[str, Any]:
         """What `--json` prints: as a replay does, and how the run itself was."""
-        feed = self.feed.stats()
-        self.paper.wall_s = (self.clock.now() - self.started_at) / NS_PER_S
-        return {
-            **self.paper.result(),
-            "trusted_share": self.trusted_share(),
-            "reason": self.daemon.reason,
-            "reconnects": max(feed.connects - 1, 0),
-            "feed_drops": feed.drops,
-            "snapshots": feed.snapshots,
-            "dropped_frames": self.inbox.dropped,
-            "rss_mb": rss_mb(),
-            "batch_us": {name: _us(self.work.quantile(q)) for name, q in QUANTILES.items()},
-            "loop_lag_ms": {name: _ms(self.loop_lag.quantile(q)) for name, q in QUANTILES.items()},
-        }
-
-    def trusted_share(self) -> float:
-        """Share of the run's time in which the book was trusted."""
-        summary, now = self.paper.summary, self.paper.pump.now
-        if summary.first_trusted_ns is None or now <= self.started_at:
-            return 0.0
-        trusted = now - summary.first_trusted_ns - summary.untrusted_ns
-        return trusted / (now - self.started_at)
-
-
-QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
-
-
-def _us(ns: int | None) -> float | None:
-    return None if ns is None else ns / 1_000
-
-
-def _ms(ns: int | None) -> float | None:
-    return None if ns is None else ns / NS_PER_MS
-
-
-def rss_mb() -> float:
-    """Peak resident memory of this process, MB.
-
-    The kernel's own figure where there is one: `ru_maxrss` of a child starts at its parent's.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return round(int(line.split()[1]) * 1024 / 1e6, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
+        return self.report.result(self.daemon.reason)
 
 
 def feed_limits(loaded: Loaded) -> FeedLimits:

@@ -133,7 +133,8 @@ def test_each_way_to_end(tmp_path: Path) -> None:
             assert audit(bot.run)["ok"]
             assert bot.logged("run_ended")[0]["code"] == code
             assert Decimal(result["pnl"]["total"]) == parts(result["pnl"])
-            assert bot.logged("orders_unconfirmed") == []
+            # Of a venue that has died nobody can say that it is empty.
+            assert bool(bot.logged("orders_unconfirmed")) is (bot is orphan)
         for bot in (whole, interrupted, terminated, orphan):
             assert closed(bot.exchange()["port"])
 

@@ -53,7 +53,8 @@ class Bench:
         self.lines: list[Any] = []
 
     def loaded(self, *sets: str) -> Loaded:
-        basic = [f"run.folder={self.folder}", "web.port=0", "paper.entry_latency_ms_max=20"]
+        basic = [f"run.folder={self.folder}", "web.port=0", "mode=paper"]
+        basic += ["paper.entry_latency_ms_max=20"]
         return on_exchange(load(DEMO, env={}, sets=[*basic, *sets]), self.url)
 
     async def go(
