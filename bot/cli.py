@@ -234,15 +234,15 @@ def _tell(result: dict[str, Any], as_json: bool) -> None:
 
 
 def _logged(
-    settings: "Loaded", work: Callable[[], tuple[int, dict[str, Any]]]
+    settings: "Loaded", work: Callable[[Callable[[str], None]], tuple[int, dict[str, Any]]]
 ) -> tuple[int, dict[str, Any]]:
-    """The exit code and the result of `work`, whose log lines go to stderr."""
+    """Exit code and result of `work`, which gets what hides a secret from the logs on stderr."""
     from bot.ops.logs import set_up
     from bot.shell.clock import Clock
 
     logs = set_up(settings.settings.run.log_level, now=Clock().now)
     try:
-        return until_stopped(work)
+        return until_stopped(lambda: work(logs.hide))
     finally:
         logs.close()
 
@@ -331,7 +331,7 @@ def record(
     from bot.modes.record import record as run_recording
 
     settings = loaded(config, sets)
-    _end(*_logged(settings, partial(run_recording, settings, to, seconds)), as_json)
+    _end(*_logged(settings, lambda hide: run_recording(settings, to, seconds)), as_json)
 
 
 @app.command()

@@ -24,15 +24,18 @@ from rich.console import Console
 
 from bot.domain.view import View
 from bot.modes.account import Account
+from bot.modes.preflight import Finding
 from bot.modes.run import EXIT_BROKEN, SAMPLE_S, LiveRun, pages_socket, source
 from bot.modes.serve import flow_params
 from bot.modes.settings import Loaded
+from bot.modes.start import on_venue_terms
 from bot.modes.warmup import warm
 from bot.ops.logs import set_up
 from bot.ops.terminal import Terminal
 from bot.ops.terminal import picture as draw
 from bot.ops.terminal_screen import Screen, Vitals
 from bot.ops.terminal_ticker import EventTicker
+from bot.shell.clock import Clock
 from bot.shell.peer import Credentials
 
 SERVER_S_MAX: Final = 30.0
@@ -232,6 +235,9 @@ async def trade(
     show: bool,
 ) -> tuple[int, dict[str, Any]]:
     """The bot's half of the demo, its log in the run's folder; ends if the exchange does."""
+    remarks: list[Finding] = []
+    if account is not None:
+        loaded = await on_venue_terms(loaded, account, Clock(), remarks.append)
     live = LiveRun(
         loaded,
         account,
@@ -240,6 +246,7 @@ async def trade(
         on_sample=painter.paint,
         sample_s=FRAME_S if show else SAMPLE_S,
         seed=seed,
+        remarks=remarks,
     )
     loop = asyncio.get_running_loop()
 

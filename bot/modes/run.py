@@ -5,7 +5,7 @@ import contextlib
 import math
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,11 @@ from bot.journal.segments import retire
 from bot.modes.account import Account, open_account
 from bot.modes.execution import Execution
 from bot.modes.paperrun import PaperRun, new_run
-from bot.modes.preflight import EXIT_UNREACHABLE, PreflightRefused
+from bot.modes.preflight import EXIT_UNREACHABLE, Finding, PreflightRefused
 from bot.modes.reload import Reload
 from bot.modes.runreport import RunReport
 from bot.modes.settings import ConfigError, Loaded
+from bot.modes.start import on_venue_terms
 from bot.modes.terms import with_amends, with_instrument
 from bot.modes.warmup import warm
 from bot.ops.eyes import Eye
@@ -69,8 +70,9 @@ class LiveRun:
     `account` is where its orders go, None for paper. `listener` is the socket of its pages, None
     for a run without; `eyes` watch beside the run's own; `on_sample` is called every `sample_s`;
     `seed` is for the manifest; `limits` replace the feed's, which otherwise follow from the
-    configuration. Raises ConfigError for a configuration that cannot run, PreflightRefused for
-    one that may not, JournalError and RunDbError for a folder that cannot be written.
+    configuration; `remarks` of the preflight are logged. Raises ConfigError for a configuration
+    that cannot run, PreflightRefused for one that may not, JournalError and RunDbError for a
+    folder that cannot be written.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class LiveRun:
         seed: int = 0,
         reread: tuple[Path, Callable[[], Loaded]] | None = None,
         limits: FeedLimits | None = None,
+        remarks: Sequence[Finding] = (),
     ) -> None:
         settings = loaded.settings
         assert (account is None) is (settings.mode == "paper"), "orders go where the mode says"
@@ -94,6 +97,7 @@ class LiveRun:
         self.log = structlog.get_logger()
         prefix = f"mm{self.clock.run_id()[:6]}"
         venue = None  # of paper
+        self._remarks = remarks
         self._skipped: list[str] = []  # earlier runs that tell nothing
         if account is not None:
             loaded = with_amends(loaded)
@@ -195,6 +199,8 @@ class LiveRun:
                 if self._listener is not None:
                     self.web_port = await web.serve(self._listener)
                 self.log.info("run_started", folder=str(self.folder.path), web_port=self.web_port)
+                for remark in self._remarks:
+                    self.log.warning("preflight", what=remark.name, finding=remark.text)
                 for why in self._skipped:
                     self.log.warning("earlier_run_skipped", why=why)
                 for job in self._jobs(seconds):
@@ -398,16 +404,21 @@ def pages_socket(loaded: Loaded) -> Iterator[socket | None]:
 
 
 def run(
-    loaded: Loaded, path: Path, again: Callable[[], Loaded], seconds: float | None = None
+    loaded: Loaded,
+    path: Path,
+    again: Callable[[], Loaded],
+    seconds: float | None = None,
+    hide: Callable[[str], None] = lambda secret: None,
 ) -> tuple[int, dict[str, Any]]:
     """One run from start to end on an event loop of its own: (exit code, result).
 
-    Raises what `LiveRun` and `pages_socket` raise.
+    `hide` is told what no log line may show. Raises what `LiveRun`, `pages_socket`,
+    `open_account` and `on_venue_terms` raise.
     """
     source(loaded)  # a mistake is told before anything is compiled
 
     async def main(account: Account | None) -> tuple[int, dict[str, Any]]:
-        return await run_on(loaded, account, (path, again), seconds)
+        return await run_on(loaded, account, path, again, seconds)
 
     with pages_socket(loaded):
         pass  # a port that is taken is told before anything is compiled
@@ -415,6 +426,8 @@ def run(
         account = open_account(loaded)
         if account is not None:
             held.enter_context(account)
+            hide(account.access.credentials.api_key)
+            hide(account.access.credentials.secret)
         warm()  # nothing compiles while quoting
         return uvloop.run(main(account))
 
@@ -422,17 +435,30 @@ def run(
 async def run_on(
     loaded: Loaded,
     account: Account | None,
-    reread: tuple[Path, Callable[[], Loaded]] | None,
+    path: Path,
+    again: Callable[[], Loaded],
     seconds: float | None,
 ) -> tuple[int, dict[str, Any]]:
     """Run until it is stopped, beginning anew whenever the venue changes the instrument."""
     clock = Clock()
     until = None if seconds is None else clock.now() + round(seconds * NS_PER_S)
     while True:
+        there, remarks = loaded, list[Finding]()
+        if account is not None:
+            there = await on_venue_terms(loaded, account, clock, remarks.append)
+
+        def reread(there: Loaded = there) -> Loaded:
+            return with_instrument(again(), there.instrument, there.fees)
+
         left = None if until is None else max(0.0, (until - clock.now()) / NS_PER_S)
         with pages_socket(loaded) as listener:
-            live = LiveRun(loaded, account, listener=listener, reread=reread)
+            live = LiveRun(
+                there,
+                account,
+                listener=listener,
+                reread=(path, again if account is None else reread),
+                remarks=remarks,
+            )
             code = await live.go(left)
         if live.rebuilt is None or code != EXIT_DONE:
             return code, live.result()
-        loaded = with_instrument(loaded, live.rebuilt)
