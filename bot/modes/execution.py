@@ -93,6 +93,7 @@ class Execution:
         self._account = account.name
         self._taken_over = False
         self._ending = False
+        self._proven = False  # nothing rests at the venue
         self._spot = settings.venue == "binance-spot"
         self._codec = order_codec(loaded.instrument, prefix)
         self._budget = budget_of(settings.venue)
@@ -211,8 +212,9 @@ class Execution:
         yield self.dead_man.run()
 
     def turned(self, turns: int) -> None:
-        """The loop went round: the watchdog may know."""
-        self.heartbeat.beat(turns, State.QUOTING)
+        """The loop went round: the watchdog may know, until it may look away."""
+        if not self._proven:
+            self.heartbeat.beat(turns, State.QUOTING)
 
     def healthy(self) -> bool:
         """Whether the bot is fit to have orders rest: what the dead-man's switch asks."""
@@ -297,6 +299,7 @@ class Execution:
                     empty_at = asked_at
                 elif asked_at - empty_at >= EMPTY_NS and asked_at >= quiet_from:
                     await self.dead_man.disarm()
+                    self._proven = True
                     self.heartbeat.stop()
                     return True
             await asyncio.sleep(EMPTY_NS / NS_PER_S / 2)

@@ -441,7 +441,7 @@ async def run_on(
 ) -> tuple[int, dict[str, Any]]:
     """Run until it is stopped, beginning anew whenever the venue changes the instrument."""
     clock = Clock()
-    until = None if seconds is None else clock.now() + round(seconds * NS_PER_S)
+    left = seconds
     while True:
         there, remarks = loaded, list[Finding]()
         if account is not None:
@@ -450,7 +450,7 @@ async def run_on(
         def reread(there: Loaded = there) -> Loaded:
             return with_instrument(again(), there.instrument, there.fees)
 
-        left = None if until is None else max(0.0, (until - clock.now()) / NS_PER_S)
+        began = clock.now()
         with pages_socket(loaded) as listener:
             live = LiveRun(
                 there,
@@ -462,3 +462,5 @@ async def run_on(
             code = await live.go(left)
         if live.rebuilt is None or code != EXIT_DONE:
             return code, live.result()
+        if left is not None:
+            left = max(0.0, left - (clock.now() - began) / NS_PER_S)
