@@ -95,7 +95,8 @@ class Execution:
         self._ending = False
         self._proven = False  # nothing rests at the venue
         self._spot = settings.venue == "binance-spot"
-        self._codec = order_codec(loaded.instrument, prefix)
+        window_ms = settings.execution.recv_window_ms
+        self._codec = order_codec(loaded.instrument, prefix, window_ms)
         self._budget = budget_of(settings.venue)
         self._tasks = Tasks(broke)
         self._outbox = Outbox(self._budget, clock, self._tasks)
@@ -106,7 +107,7 @@ class Execution:
             timeout_ms=settings.execution.request_timeout_ms,
             used=lambda weight: self._budget.told(weight, clock.now()),
         )
-        self.gateway = self._order_entry(previous)
+        self.gateway = self._order_entry(previous, settings.account.exclusive)
         self.venue = LiveVenue(self.gateway)
         self._statements = Statements(self.gateway.ask, self._codec, is_own)
         self.reconciler = self._reconciliation(loaded, prefix)
@@ -133,7 +134,7 @@ class Execution:
 
     # --- its parts, in the order in which they are made -------------------------------------
 
-    def _order_entry(self, previous: Previous | None) -> Gateway:
+    def _order_entry(self, previous: Previous | None, exclusive: bool) -> Gateway:
         return Gateway(
             self.wire,
             self._codec,
@@ -146,6 +147,7 @@ class Execution:
             unasked=self._unasked,
             clock_wrong=lambda: self.time.nudge(),
             silence=self._budget.silence,
+            exclusive=exclusive,
             told_before=() if previous is None else previous.keys,
         )
 

@@ -359,6 +359,8 @@ class AccountSection(Section):
     """Sentence that live needs, naming the account and the loss; a refusal says which."""
     neutral_qty: ExactOrZero | None = None
     """Spot balance of the base currency that counts as no position; null is that at first start."""
+    exclusive: bool = False
+    """Nothing else trades this symbol on the account, so that one call may cancel all of it."""
 
 
 class ExecutionSection(Section):

@@ -74,6 +74,7 @@ class Watch:
             self._heart,
             self.clock,
             validity_ms=self._codec.capabilities.recv_window_ms,
+            exclusive=loaded.settings.account.exclusive,
         )
         # Its doubts are for those who place orders; a cancel is worth a try at any time.
         self._time = VenueTime(

@@ -74,7 +74,7 @@ class Gateway:
     does not speak of an order that the venue accepted, `unasked` when the venue took orders
     out by itself, `clock_wrong` when it refused our time, `silence` when it asked for some.
     `told_before` are executions that the journals of earlier runs hold. `throttle` spaces
-    ordinary questions.
+    ordinary questions. `exclusive`: every order of the symbol on the account is ours.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Gateway:
         silence: Callable[[int, bool], None],
         told_before: Container[FillKey] = (),
         throttle: AbstractAsyncContextManager[Any] | None = None,
+        exclusive: bool = False,
     ) -> None:
         self._line = line
         self._codec = codec
@@ -108,6 +109,7 @@ class Gateway:
         self._entries = Entries()
         self._resolver = Resolver(self.ask, codec, orders, clock, self._put)
         self._told_before = told_before
+        self._exclusive = exclusive
         self._throttle = throttle or Throttler(rate_limit=READS_PER_S, period=1.0)
         self._log = structlog.get_logger()
         self._epoch = 0
@@ -140,8 +142,22 @@ class Gateway:
             self._post_places(places[i : i + most], what[i : i + most])
 
     def tripped(self) -> None:
-        """Nothing that was decided before may leave any more."""
+        """Nothing that was decided before may leave any more.
+
+        On an account that nobody else uses one call cancels everything, beside the single
+        cancels that the engine decides: whichever arrives first.
+        """
         self._epoch += 1
+        if self._exclusive:
+            call = self._codec.cancel_all()
+            self._outbox.post(partial(self._cancel_all, call), call)
+
+    async def _cancel_all(self, call: Call) -> None:
+        try:
+            await self._send(call, None)
+        except CallFailed as failed:
+            self._obey(failed.refusal)
+            self._log.warning("not_all_cancelled", why=failed.refusal.reason)
 
     def shut(self) -> None:
         """Nothing but cancels and questions may leave, for good."""

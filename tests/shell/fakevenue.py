@@ -28,6 +28,7 @@ def kind(call: Call) -> str:
         "fapiPrivatePostBatchOrders": "batch",
         "fapiPrivatePutOrder": "amend",
         "fapiPrivateDeleteOrder": "cancel",
+        "fapiPrivateDeleteAllOpenOrders": "cancel_all",
         "fapiPrivateGetOrder": "order",
         "fapiPrivateGetOpenOrders": "open_orders",
         "fapiPrivateGetUserTrades": "trades",
@@ -119,6 +120,11 @@ class FakeVenue:
             return ABSENT
         self.end(order["clientOrderId"], "CANCELED")
         return dict(order)
+
+    def _cancel_all(self, params: Mapping[str, Any]) -> Any:
+        for order_id in self.open():
+            self.end(order_id, "CANCELED")
+        return {"code": 200, "msg": "The operation of cancel all open order is done."}
 
     def _order(self, params: Mapping[str, Any]) -> Any:
         order = self.orders.get(params["origClientOrderId"])

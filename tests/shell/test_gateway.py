@@ -38,7 +38,7 @@ class Roomy:
 class Scene:
     """A gateway, a table that learns what it says, and a fake venue."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, exclusive: bool = False) -> None:
         self.clock = VirtualClock()
         self.inbox = Inbox(self.clock, frames_max=10, bytes_max=10)
         self.table = OrderTable()
@@ -64,6 +64,7 @@ class Scene:
             unasked=self.unasked.append,
             clock_wrong=self._wrong,
             silence=lambda until, banned: self.silences.append((until, banned)),
+            exclusive=exclusive,
             throttle=nullcontext(),  # asyncio-throttle reads the machine's clock
         )
         self.venue.hear = self.gateway.heard
@@ -464,6 +465,23 @@ async def test_nothing_decided_before_a_trip_leaves_behind_it() -> None:
     await asyncio.sleep(0.1)
     assert scene.state(after) is S.LIVE
     await scene.close()
+
+
+@virtually
+async def test_a_trip_on_an_exclusive_account_cancels_all_in_one_call() -> None:
+    for exclusive in (True, False):
+        scene = Scene(exclusive=exclusive)
+        ids = scene.place_all([(Side.BUY, 600_000 - i, 10) for i in range(4)])
+        await asyncio.sleep(0.1)
+        scene.gateway.tripped()
+        for order_id in ids:
+            scene.cancel(order_id)
+        await asyncio.sleep(1.0)
+        assert [scene.state(order_id) for order_id in ids] == [S.CANCELLED] * 4
+        assert scene.venue.calls.count("cancel_all") == exclusive
+        assert scene.venue.calls.count("cancel") == 4
+        assert scene.unasked == []
+        await scene.close()
 
 
 @virtually

@@ -7,7 +7,7 @@ stream, `refusals` the errors.
 from bot.domain.instrument import Instrument
 from bot.venues.binance.account import AccountAnswers
 from bot.venues.binance.ids import checked_prefix
-from bot.venues.binance.orders import OrderCalls, capabilities
+from bot.venues.binance.orders import ENTRY_WINDOW_MS, OrderCalls, capabilities
 from bot.venues.binance.refusals import refusal
 from bot.venues.binance.reports import Answers
 from bot.venues.binance.userdata import UserData
@@ -17,12 +17,12 @@ from bot.venues.orderentry import OrderCodec, Priority, Refusal
 class BinanceOrderCodec:
     """One symbol of binance-spot or binance-usdm; see `OrderCodec` for what each word does."""
 
-    def __init__(self, instrument: Instrument, prefix: str) -> None:
-        calls, answers = OrderCalls(instrument), Answers(instrument)
+    def __init__(self, instrument: Instrument, prefix: str, window_ms: int) -> None:
+        calls, answers = OrderCalls(instrument, window_ms), Answers(instrument)
         account, stream = AccountAnswers(instrument), UserData(instrument, prefix)
         self.instrument = instrument
         self.prefix = prefix
-        self.capabilities = capabilities(instrument.venue)
+        self.capabilities = capabilities(instrument.venue, window_ms)
 
         self.place = calls.place
         self.place_many = calls.place_many
@@ -75,9 +75,13 @@ class BinanceOrderCodec:
         return f"<BinanceOrderCodec {self.instrument.venue} {self.instrument.symbol} {self.prefix}>"
 
 
-def order_codec(instrument: Instrument, prefix: str) -> OrderCodec:
+def order_codec(
+    instrument: Instrument, prefix: str, window_ms: int = ENTRY_WINDOW_MS
+) -> OrderCodec:
     """The order codec of one symbol for the run whose client ids start with `prefix`.
+
+    `window_ms`, at most ENTRY_WINDOW_MS, is how long a placement may be under way.
 
     Raises ValueError for a product that cannot be traded and for a prefix that is none.
     """
-    return BinanceOrderCodec(instrument, checked_prefix(prefix))
+    return BinanceOrderCodec(instrument, checked_prefix(prefix), window_ms)

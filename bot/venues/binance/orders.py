@@ -19,7 +19,7 @@ from bot.venues.orderentry import Call, Capabilities, Priority
 
 # A placement or amend that is under way longer than this is refused by the venue (-1021): after
 # a kill nothing can arrive later. A late cancel or question does no harm, only a lost one does.
-ENTRY_WINDOW_MS: Final = 2_000
+ENTRY_WINDOW_MS: Final = 2_000  # at most; a configuration may ask for less
 WINDOW_MS: Final = 5_000
 
 PAGE_MAX: Final = 1_000  # rows of one answer, orders and executions alike
@@ -77,24 +77,29 @@ UNKNOWN_TO_CCXT: Final = {
 }
 
 
-def capabilities(venue: str) -> Capabilities:
+def capabilities(venue: str, window_ms: int = ENTRY_WINDOW_MS) -> Capabilities:
     """What a product can do.
 
     USD-M "Modify Order" puts the order at the end of the queue; spot "Order Amend Keep
     Priority" only takes quantity away.
     """
     if venue == "binance-spot":
-        return Capabilities("reduce", 1, False, ENTRY_WINDOW_MS, PAGE_MAX)
-    return Capabilities("requeue", BATCH_MAX, True, ENTRY_WINDOW_MS, PAGE_MAX, margin=True)
+        return Capabilities("reduce", 1, False, window_ms, PAGE_MAX)
+    return Capabilities("requeue", BATCH_MAX, True, window_ms, PAGE_MAX, margin=True)
 
 
 class OrderCalls:
-    """The calls of one symbol; see `OrderCodec`. Raises ValueError for another product."""
+    """The calls of one symbol; see `OrderCodec`. Raises ValueError for another product.
 
-    def __init__(self, instrument: Instrument) -> None:
+    `window_ms` is how long a placement or an amend may be under way before it is refused.
+    """
+
+    def __init__(self, instrument: Instrument, window_ms: int = ENTRY_WINDOW_MS) -> None:
         if instrument.venue not in METHODS:
             raise ValueError(f"orders cannot be sent to {instrument.venue}")
+        assert 0 < window_ms <= ENTRY_WINDOW_MS, f"a validity of {window_ms} ms"
         self.instrument = instrument
+        self._window_ms = window_ms
         self._methods = METHODS[instrument.venue]
         self._spot = instrument.venue == "binance-spot"
 
@@ -102,7 +107,7 @@ class OrderCalls:
 
     def place(self, place: Place) -> Call:
         """One post-only order: LIMIT_MAKER on spot, good-till-crossing on USD-M."""
-        params = self._order(place) | {"recvWindow": ENTRY_WINDOW_MS}
+        params = self._order(place) | {"recvWindow": self._window_ms}
         return self._call("place", params, Priority.PLACE, orders=1)
 
     def place_many(self, places: Sequence[Place]) -> Call:
@@ -115,7 +120,7 @@ class OrderCalls:
         if len(places) == 1:
             return self.place(places[0])
         orders = [self._order(place) for place in places]
-        params = {"batchOrders": orders, "recvWindow": ENTRY_WINDOW_MS}
+        params = {"batchOrders": orders, "recvWindow": self._window_ms}
         return self._call("place_many", params, Priority.PLACE, orders=BATCH_MAX)
 
     def amend(self, amend: Amend) -> Call:
@@ -132,7 +137,7 @@ class OrderCalls:
         else:
             price = plain(self.instrument.price(amend.tick))
             params |= {"side": amend.side.name, "quantity": quantity, "price": price}
-        params["recvWindow"] = ENTRY_WINDOW_MS
+        params["recvWindow"] = self._window_ms
         # Spot counts an amend against no limit of orders.
         return self._call("amend", params, Priority.AMEND, orders=0 if self._spot else 1)
 

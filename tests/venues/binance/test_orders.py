@@ -194,6 +194,7 @@ def test_what_each_product_can_do() -> None:
     assert capabilities("binance-usdm").batch_max == 5
     assert capabilities("binance-spot").batch_max == 1
     assert capabilities("binance-usdm").recv_window_ms == 2_000
+    assert capabilities("binance-usdm", 700).recv_window_ms == 700
 
 
 @pytest.mark.parametrize("order", [Place("i", Side.BUY, 0, 1, 0), Place("i", Side.BUY, 1, 0, 0)])
