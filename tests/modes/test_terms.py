@@ -1,61 +1,83 @@
-"""A config under the venue's terms: sizes stay, lots are counted anew."""
+"""A configuration by the venue's word: its filters, its fees, how it amends."""
 
 from decimal import Decimal
 from pathlib import Path
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bot.domain.instrument import Fees
-from bot.modes.preflight import (
-    Examination,
-    Finding,
-    Level,
-    PreflightRefused,
-    VenueUnreachable,
+from bot.modes.settings import ConfigError, Loaded, load
+from bot.modes.terms import with_amends, with_instrument
+
+DEMO = Path(__file__).resolve().parents[2] / "config" / "demo.yaml"
+
+
+def demo(*sets: str) -> Loaded:
+    return load(DEMO, env={}, sets=sets)
+
+
+@pytest.mark.parametrize(
+    ("sets", "amend"),
+    [
+        ((), "requeue"),  # USD-M moves an amended order to the end of its queue
+        (("venue=binance-spot",), "reduce"),  # spot can only shrink one, in its place
+        (("execution.amend=never",), "none"),
+        (("execution.amend=never", "venue=binance-spot"), "none"),
+    ],
 )
-from bot.modes.settings import ConfigError, load
-from bot.modes.terms import with_amends, with_instrument, with_terms
-
-CONFIG = Path(__file__).resolve().parents[2] / "config"
-LOADED = load(CONFIG / "testnet-binance-usdm.yaml", env={})
-OTHER = msgspec.structs.replace(
-    LOADED.instrument, tick=Decimal("0.5"), lot=Decimal("0.005"), min_qty_lots=2
-)
-FEES = Fees(Decimal("-0.0001"), Decimal("0.0004"))
-
-
-def test_lots_are_counted_anew_and_fees_replaced() -> None:
-    found = with_instrument(LOADED, OTHER, FEES)
-    assert (found.instrument, found.fees) == (OTHER, FEES)
-    assert LOADED.params.quote.unit_lots == 10
-    assert found.params.quote.unit_lots == 2
-    assert found.params.risk.max_position_lots == 40
-    assert found.settings.quote == LOADED.settings.quote
-    assert found.settings.instrument.tick == Decimal("0.5")
-    assert found.settings.instrument.min_qty == Decimal("0.010")
-    assert found.settings.fees.maker_bp == -1
-    assert found.digest == LOADED.digest
-    assert with_instrument(LOADED, OTHER).fees == LOADED.fees
+def test_an_engine_amends_as_its_venue_can_unless_it_never_may(
+    sets: tuple[str, ...], amend: str
+) -> None:
+    loaded = demo(*sets)
+    assert loaded.params.engine.amend == "none"  # a config alone knows no venue
+    terms = with_amends(loaded)
+    assert terms.params.engine.amend == amend
+    assert replace(terms, params=loaded.params) == loaded  # and nothing else has changed
 
 
-def test_a_size_between_two_lots_is_refused() -> None:
-    other = msgspec.structs.replace(OTHER, lot=Decimal("0.003"))
-    with pytest.raises(ConfigError, match=r"quote\.unit_qty is 0\.01, which is not a whole number"):
-        with_instrument(LOADED, other)
+def test_sizes_stay_and_are_counted_in_the_new_lots() -> None:
+    loaded = demo()
+    old = loaded.instrument
+    new = replace(
+        old,
+        tick=2 * old.tick,
+        lot=old.lot / 10,
+        min_qty_lots=3,
+        min_notional=Decimal(50),
+    )
+    terms = with_instrument(loaded, new)
+    assert terms.instrument == new
+    filters = terms.settings.instrument
+    assert (filters.tick, filters.lot) == (new.tick, new.lot)
+    assert (filters.min_qty, filters.min_notional) == (3 * new.lot, Decimal(50))
+    for before, after in (
+        (loaded.params.quote.unit_lots, terms.params.quote.unit_lots),
+        (loaded.params.risk.max_position_lots, terms.params.risk.max_position_lots),
+        (loaded.params.risk.max_order_lots, terms.params.risk.max_order_lots),
+    ):
+        assert after == 10 * before
+    assert (terms.fees, terms.settings.fees) == (loaded.fees, loaded.settings.fees)
 
 
-def test_an_examination_gives_its_terms_or_says_why_not() -> None:
-    fine = Examination((Finding("key", Level.WARN, "well"),), False, OTHER, FEES)
-    assert with_terms(LOADED, fine) == with_instrument(LOADED, OTHER, FEES)
-    failed = Finding("key", Level.FAIL, "it does not fit")
-    with pytest.raises(PreflightRefused, match="it does not fit"):
-        with_terms(LOADED, Examination((failed,)))
-    with pytest.raises(VenueUnreachable, match="nobody"):
-        with_terms(LOADED, Examination((failed, Finding("venue", Level.FAIL, "nobody")), True))
+def test_the_same_filters_change_no_parameter() -> None:
+    loaded = demo()
+    terms = with_instrument(loaded, loaded.instrument)
+    assert terms.params == loaded.params
+    assert terms.instrument == loaded.instrument
 
 
-def test_how_the_venue_amends_unless_it_never_may() -> None:
-    assert with_amends(LOADED).params.engine.amend == "requeue"
-    never = load(CONFIG / "testnet-binance-usdm.yaml", env={}, sets=["execution.amend=never"])
-    assert with_amends(never) is never
+def test_the_venues_fees_count_and_are_shown() -> None:
+    loaded = demo()
+    fees = Fees(Decimal("-0.00005"), Decimal("0.00032"))
+    terms = with_instrument(loaded, loaded.instrument, fees)
+    assert terms.fees == fees
+    assert terms.settings.fees.maker_bp == Decimal("-0.5")
+    assert terms.settings.fees.taker_bp == Decimal("3.2")
+
+
+def test_a_size_that_is_no_whole_number_of_the_new_lots_is_refused() -> None:
+    loaded = demo()
+    coarse = replace(loaded.instrument, lot=Decimal("0.03"))
+    with pytest.raises(ConfigError, match=r"unit_qty"):
+        with_instrument(loaded, coarse)
