@@ -15,28 +15,25 @@ import pytest
 
 from bot.core import breakers
 from bot.core.engine import Engine
-from bot.core.orders import OrderState
+from bot.core.orders import Order, OrderState
 from bot.domain.account import AccountOrder
 from bot.domain.decisions import Decision, Place
-from bot.domain.events import Event, FeedEvent
-from bot.domain.instrument import Instrument
+from bot.domain.events import Cleared, Event, FeedEvent, Obstructed
 from bot.domain.params import RiskParams
-from bot.domain.units import NS_PER_MS, Side
+from bot.domain.units import Side
 from bot.journal.log import Decided, read_log
 from bot.modes.account import Account
 from bot.modes.audit import audit
 from bot.modes.demo import on_exchange
 from bot.modes.execution import Execution
 from bot.modes.run import EXIT_DONE, LiveRun
-from bot.modes.serve import API_KEY, API_SECRET, new_client
+from bot.modes.serve import API_KEY, API_SECRET
 from bot.modes.settings import Loaded, load
 from bot.shell.clock import Clock
 from bot.shell.heartbeat import Heartbeat, State
-from bot.shell.misbehaviour import Misbehaviour
 from bot.shell.peer import Credentials
-from bot.shell.venueserver import VenueServer
 from bot.sim.account import Account as VenueAccount
-from bot.sim.exchange import FLOW, Exchange
+from tests.modes.quietvenue import Venue, quiet_venue
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CONFIGS: Final = {
@@ -47,81 +44,6 @@ START_S: Final = 20.0  # for the first quotes, on a busy machine
 END_S: Final = 20.0
 POLL_S: Final = 0.004
 CONVERGED_S: Final = 10.0
-PULSE_NS: Final = 50 * NS_PER_MS  # between two changes far from the touch
-PRICE: Final = 60_000
-LEVELS: Final = 40
-# Of a price: the touch lies inside of the quotes, and depth reaches beyond risk.depth_bps.
-TOUCH_BP: Final = 0.06
-DEPTH_BP: Final = 14.0
-
-
-class QuietMarket:
-    """A deep book that stays as it is, around PRICE; `fill` trades with one client's orders."""
-
-    def __init__(self, instrument: Instrument, start: int, owner: int = 1) -> None:
-        self.exchange = Exchange()
-        self.flow = self
-        self.owner = owner
-        self.now = start
-        self.looks: list[Callable[[], None]] = []  # called whenever time passes
-        self._pulse_at = start
-        self._pulse_order = 0
-        self.middle = round(PRICE / instrument.tick)
-        self._lots = round(1 / instrument.lot)
-        touch = round(self.middle * TOUCH_BP * 1e-4)
-        spacing = round(self.middle * DEPTH_BP * 1e-4 / LEVELS)
-        self._far = self.middle - 3 * LEVELS * spacing
-        for side in Side:
-            for n in range(LEVELS):
-                tick = self.middle - side * (touch + n * spacing)
-                lots = self._lots if n else self._lots // 100
-                self.exchange.place(start, FLOW, side, tick, lots)
-        self.exchange.drain()  # the book that the market opens with is no news
-
-    def advance(self, now: int) -> None:
-        """Change one level, far from where anybody trades: a feed is never silent for long."""
-        self.now = now
-        for look in self.looks:
-            look()
-        if now < self._pulse_at:
-            return
-        self._pulse_at = now + PULSE_NS
-        if self._pulse_order:
-            self.exchange.cancel(now, self._pulse_order)
-            self._pulse_order = 0
-        else:
-            self._pulse_order = self.exchange.place(now, FLOW, Side.BUY, self._far, 1).order_id
-
-    def feed_stalled(self, now: int) -> bool:
-        return False
-
-    def fill(self, side: Side, lots: int) -> None:
-        """Trade `lots` with the client's innermost orders of `side`; the rest of the book stays.
-
-        What stood before them trades too, and stands there again afterwards.
-        """
-        left = lots
-        while left:
-            own = [o for o in self.exchange.orders_of(self.owner) if o.side is side]
-            assert own, f"no order of the client's rests on {side.name}"
-            best = max(own, key=lambda order: side * order.tick)
-            taken = min(left, best.left)
-            self._take(side, best.tick, best.order_id, taken)
-            left -= taken
-
-    def _take(self, side: Side, tick: int, order_id: int, lots: int) -> None:
-        ahead: list[tuple[int, int]] = []
-        for level, _ in self.exchange.levels(side):
-            if side * level < side * tick:
-                break
-            for order in self.exchange.queue(side, level):
-                if order.order_id == order_id:
-                    break
-                ahead.append((level, order.left))
-        wanted = lots + sum(n for _, n in ahead)
-        self.exchange.place(self.now, FLOW, Side(-side), tick, wanted, ioc=True)
-        for level, n in ahead:
-            self.exchange.place(self.now, FLOW, side, level, n)
 
 
 class Witness:
@@ -257,28 +179,6 @@ class Witness:
             self.wrong.append(text)
 
 
-class Venue:
-    """A quiet market behind sockets, with one client's account."""
-
-    def __init__(self, loaded: Loaded, market: QuietMarket, server: VenueServer) -> None:
-        self.loaded = loaded
-        self.market = market
-        self.server = server
-        self.faults: Misbehaviour = server.misbehave
-        account = server.desk.seats[0].account
-        assert isinstance(account, VenueAccount)
-        self.account = account
-
-    def fill(self, side: Side, lots: int) -> None:
-        """Somebody trades with the bot's orders of `side`."""
-        self.market.fill(side, lots)
-
-    def resting(self, side: Side) -> list[AccountOrder]:
-        """The client's open orders of a side, innermost first."""
-        own = [order for order in self.account.open_orders() if order.wanted.side is side]
-        return sorted(own, key=lambda order: -side * order.tick)
-
-
 class Stage:
     """A run on a venue, and the witness between the two."""
 
@@ -355,6 +255,18 @@ class Stage:
             and (order_id is None or getattr(event, "order_id", None) == order_id)
         ]
 
+    def obstruct(self) -> None:
+        """Make the bot cancel everything, as any obstacle does, until `clear`."""
+        self.live.inbox.put_event(Obstructed(self.live.clock.now(), "test"))
+
+    def clear(self) -> None:
+        """Let it quote again."""
+        self.live.inbox.put_event(Cleared(self.live.clock.now(), "test"))
+
+    def order(self, order_id: str) -> Order:
+        """An order as the bot knows it."""
+        return self.engine.orders.find(order_id)
+
     def __repr__(self) -> str:
         return f"<Stage {self.engine!r} {self.engine.obstacles} {self.execution!r}>"
 
@@ -363,18 +275,6 @@ def loaded_for(venue: str, folder: Path, *sets: str) -> Loaded:
     """The configuration of a venue's runs in a folder."""
     values = ("web.enabled=false", f"run.folder={folder / 'runs'}", "run.log_level=error", *sets)
     return load(CONFIGS[venue], env={}, sets=values)
-
-
-@asynccontextmanager
-async def quiet_venue(loaded: Loaded) -> AsyncIterator[Venue]:
-    """A venue on which a configuration can run."""
-    clock = Clock()
-    instrument, start = loaded.instrument, clock.now()
-    market = QuietMarket(instrument, start)
-    client = new_client(market, instrument, start, fees=loaded.fees)  # type: ignore[arg-type]
-    server = VenueServer(market, instrument, clock.now, start=start, clients=[client])
-    async with server:
-        yield Venue(loaded, market, server)
 
 
 @contextmanager
