@@ -22,16 +22,22 @@ from bot.shell.eventfaults import EventFaults, ns_of
 from bot.shell.venuesockets import Session
 from bot.shell.waitingroom import Closed, WaitingRoom
 from bot.venues.binance.failures import (
+    AMENDS,
+    CLOSED,
     FAILURES,
+    LISTING,
     MAINTENANCE,
     OPEN_ORDERS,
     OUTSIDE_WINDOW,
+    PLACEMENTS,
     SPOILT,
     Failure,
     Matcher,
     anything,
     banned,
+    below,
     carries_private,
+    halted,
     opens_private,
     throttled,
     without_newest,
@@ -55,6 +61,7 @@ NAMES: Final = (
     "forget_newest",
     "answer_empty",
     "maintenance",
+    "halt",
     "throttle",
     "ban",
     "clock_storm",
@@ -344,6 +351,19 @@ class Misbehaviour:
         """Refuse every signed request; streams go on."""
         return self._add(
             "maintenance", anything, None, refuse=lambda now: MAINTENANCE, signed_only=True
+        )
+
+    def halt(self) -> Fault:
+        """The symbol does not trade, and its listing says so: only cancels are carried out."""
+        for root, answer in CLOSED:
+            for where in (PLACEMENTS, AMENDS):
+                self._add("halt", below(root, where), None, refuse=lambda now, no=answer: no)
+        return self._add(
+            "halt",
+            LISTING,
+            None,
+            change=lambda asked, body, now: Failure(200, halted(body)),
+            only_ok=True,
         )
 
     def throttle(self, seconds: int, where: Matcher = anything, *, times: int | None = 1) -> Fault:

@@ -24,6 +24,8 @@ PRODUCTS: Final = {
         "linear",
     ),
 }
+# ccxt's method that extends the private stream's key, where it has one.
+EXTEND: Final = {"binance-usdm": "fapiPrivatePutListenKey"}
 PING_MS: Final = 5_000  # between pings on the private stream; two missed ones end it
 
 

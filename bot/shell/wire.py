@@ -18,12 +18,14 @@ from bot.domain.events import UNSENT
 from bot.domain.units import NS_PER_MS
 from bot.shell.ccxtload import library
 from bot.shell.clock import Clock
-from bot.shell.peer import PRODUCTS, Access, check_host, new_peer
-from bot.venues.orderentry import Call, OrderCodec, Refusal, Verdict
+from bot.shell.peer import EXTEND, PRODUCTS, Access, check_host, new_peer
+from bot.venues.orderentry import Call, OrderCodec, Priority, Refusal, Verdict
 
 CONNECTIONS_MAX: Final = 32
 USED_WEIGHT: Final = "x-mbx-used-weight-1m"
 RETRY_AFTER: Final = "retry-after"
+EXTEND_S: Final = 20 * 60.0  # a key of the private stream lives for an hour
+EXTEND_AGAIN_S: Final = 60.0  # after an attempt that failed
 
 Gate = Callable[[], bool]
 
@@ -73,7 +75,8 @@ class Wire:
     """Calls and the private stream of one account on one venue; to be closed.
 
     `used` is told the request weight that the venue counts; `sent` each call's name and the
-    time its bytes went out, ns. Raises ForeignHost for an address outside the account's world.
+    time its bytes went out, ns. `extend_s` is how often the private stream's key is extended.
+    Raises ForeignHost for an address outside the account's world.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Wire:
         timeout_ms: int,
         used: Callable[[int], None] = lambda weight: None,
         sent: Callable[[str, int], None] = lambda method, at: None,
+        extend_s: float = EXTEND_S,
     ) -> None:
         failed = library(PRODUCTS[access.venue][0]).error
         self._errors: tuple[type[Exception], ...] = (failed, aiohttp.ClientError)
@@ -94,6 +98,7 @@ class Wire:
         self._timeout_s = timeout_ms / 1_000
         self._used = used
         self._sent = sent
+        self._extend_s = extend_s
         self._heard: Callable[[Mapping[str, Any]], None] | None = None
         self._opened: Callable[[], None] | None = None
         self._peer = new_peer(
@@ -105,6 +110,7 @@ class Wire:
                 "on_connected": self._connected,
                 "client": self._client,
                 "nonce": self._signing_time,
+                "keep_alive_listen_key": self._left_to_us,
             },
         )
         self._ahead_ms = 0  # our clock less the venue's
@@ -210,6 +216,7 @@ class Wire:
         """
         self._open()
         self._heard, self._opened = heard, opened
+        extending = asyncio.create_task(self._extend_key(), name="extend key")
         try:
             await self._peer.watch_orders()
         except TimeoutError as error:
@@ -218,8 +225,27 @@ class Wire:
             raise StreamLost(f"{type(error).__name__}: {error}") from error
         finally:
             self._heard = self._opened = None
+            extending.cancel()
+            await asyncio.wait([extending])
             await self._drop_stream()
         raise StreamLost("ended")
+
+    async def _extend_key(self) -> None:
+        """Extend the stream's key for as long as it is heard; end it with a key that is gone."""
+        method = EXTEND.get(self._access.venue)
+        wait_s = self._extend_s
+        while method is not None:
+            await asyncio.sleep(wait_s)
+            wait_s = self._extend_s
+            try:
+                await self.call(Call(method, {}, Priority.DATA))
+            except CallFailed as failed:
+                if failed.refusal.verdict is Verdict.REJECTED and not failed.refusal.limited_s:
+                    self.end_stream(f"its key is not extended: {failed}")
+                wait_s = min(wait_s, max(EXTEND_AGAIN_S, failed.refusal.limited_s))
+
+    async def _left_to_us(self, base: Callable[..., Any], *args: Any) -> None:
+        """ccxt's `keep_alive_listen_key`, which in 4.5.90 does not come again after once."""
 
     async def _drop_stream(self) -> None:
         """Close the stream's socket and forget its key, so that the next one begins anew."""

@@ -20,6 +20,7 @@ from tests.shell.wire import Clock, client, descriptors, eventually, frame
 ORDER = "/fapi/v1/order"
 OPEN = "/fapi/v1/openOrders"
 RISK = "/fapi/v3/positionRisk"
+LISTING = "/fapi/v1/exchangeInfo"
 DEPTH = "/fapi/v1/depth"
 SIGNED = "?timestamp=1&signature=00"
 
@@ -31,12 +32,15 @@ class FakeVenue:
         self.seen: list[tuple[int, str, str]] = []
         self.open: list[int] = []
         self.status = 200
+        self.listing = b'{"symbols":[{"symbol":"BTCUSDT","status":"TRADING"}]}'
 
     def carry_out(self, method: str, path: str, at: int) -> web.Response:
         self.seen.append((at, method, path))
         if (method, path) == ("POST", ORDER):
             self.open.append(len(self.seen))
         body = self.orders() if path == OPEN else b'{"orderId":%d}' % len(self.seen)
+        if path == LISTING:
+            body = self.listing
         headers = {"X-MBX-USED-WEIGHT-1M": "17", "Other": "x"}
         return web.Response(
             status=self.status, body=body, content_type="application/json", headers=headers
@@ -323,6 +327,21 @@ async def test_maintenance_refuses_what_is_signed() -> None:
     assert stage.wires.done == [("key", b"{}")]
     stage.faults.heal()
     assert (await stage.ask()).status == 200
+
+
+async def test_a_halted_symbol_takes_no_orders_and_is_listed_so() -> None:
+    stage = Stage()
+    stage.faults.halt()
+    for path, number in ((ORDER, -4140), ("/api/v3/order", -2010)):
+        answer = await stage.ask("POST", path)
+        assert (answer.status, code(answer)) == (400, number)
+    assert (await stage.ask("PUT", ORDER)).status == 400
+    assert (await stage.ask("DELETE", ORDER)).status == 200
+    listing = await stage.ask("GET", LISTING, signed=False)
+    assert listing.body == stage.venue.listing.replace(b"TRADING", b"HALT")
+    stage.faults.heal("halt")
+    assert (await stage.ask("POST", ORDER)).status == 200
+    assert stage.faults.active() == {}
 
 
 async def test_a_clock_storm_refuses_what_is_signed() -> None:

@@ -34,6 +34,7 @@ class Server:
 
     def __init__(self) -> None:
         self.answer: Answer = lambda request: web.json_response({"ok": True})
+        self.answer_key: web.Response | None = None  # to the next request about a key
         self.requests: list[tuple[str, str, str]] = []  # method, path, query or body
         self.sockets: list[web.WebSocketResponse] = []
         self.paths: list[str] = []
@@ -45,7 +46,8 @@ class Server:
         body = (await request.read()).decode()
         self.requests.append((request.method, request.path, request.query_string or body))
         if request.path.endswith("listenKey"):
-            return web.json_response({"listenKey": "k" * 64})
+            answer, self.answer_key = self.answer_key, None
+            return answer or web.json_response({"listenKey": "k" * 64})
         answer = self.answer(request)
         if asyncio.iscoroutine(answer):
             answer = await answer
@@ -321,6 +323,42 @@ async def test_a_stream_comes_back_with_a_key_of_its_own() -> None:
         keys = [path for _, path, _ in server.requests if path.endswith("listenKey")]
         assert len(keys) == 3
         assert all("k" * 64 in path for path in server.paths)
+
+
+async def test_a_streams_key_is_extended_while_it_is_heard() -> None:
+    async with serving() as server, wired(server, extend_s=0.02) as wire:
+        opened = asyncio.Event()
+        listening = asyncio.create_task(wire.listen(lambda message: None, opened.set))
+        await asyncio.wait_for(opened.wait(), 5.0)
+
+        def extensions() -> int:
+            return [method for method, *_ in server.requests].count("PUT")
+
+        await eventually(lambda: extensions() >= 3)
+        server.answer_key = web.json_response({"code": -1000, "msg": "Unknown."}, status=500)
+        await eventually(lambda: server.answer_key is None)
+        before = extensions()
+        await eventually(lambda: extensions() > before)  # nobody knows: it is tried again
+        gone = {"code": -1125, "msg": "This listenKey does not exist."}
+        server.answer_key = web.json_response(gone, status=400)
+        with pytest.raises(StreamLost, match="its key is not extended"):
+            await listening
+        ended = extensions()
+        await asyncio.sleep(0.1)
+        assert extensions() == ended
+
+
+async def test_a_spot_stream_has_no_key_to_extend() -> None:
+    async with serving() as server, wired(server, SPOT, extend_s=0.01) as wire:
+        opened = asyncio.Event()
+        listening = asyncio.create_task(wire.listen(lambda message: None, opened.set))
+        await asyncio.wait_for(opened.wait(), 5.0)
+        await asyncio.sleep(0.1)
+        assert server.requests == []
+        assert not listening.done()
+        wire.end_stream("enough")
+        with pytest.raises(StreamLost):
+            await listening
 
 
 async def test_a_stream_that_cannot_be_had_is_lost() -> None:

@@ -44,6 +44,7 @@ OPEN_ORDERS: Final = requests("GET openOrders")
 POSITIONS: Final = requests("GET positionRisk", "GET account", "GET balance")  # spot: account
 FILLS: Final = requests("GET userTrades", "GET myTrades")
 COUNTDOWN: Final = requests("POST countdownCancelAll")
+LISTING: Final = requests("GET exchangeInfo")
 LISTEN_KEY: Final = requests(
     *(f"{method} {name}" for method in ("POST", "PUT", "DELETE")
       for name in ("listenKey", "userDataStream")),
@@ -118,6 +119,12 @@ OUTSIDE_WINDOW: Final = _error(
     400, -1021, "Timestamp for this request is outside of the recvWindow."
 )
 
+# What a symbol that does not trade answers to placements and amends, by the venue's paths.
+CLOSED: Final = (
+    ("/api/", _error(400, -2010, "Market is closed.")),
+    ("/fapi/", _error(400, -4140, "Invalid symbol status for opening position.")),
+)
+
 _HTML: Final = (
     b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n"
     b"<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n</body>\r\n</html>\r\n"
@@ -141,6 +148,16 @@ def banned(until_ms: int, now_ms: int) -> Failure:
         "Please use WebSocket Streams for live updates to avoid bans."
     )
     return _error(418, -1003, text, max(0, -((now_ms - until_ms) // 1_000)))
+
+
+def below(root: str, where: Matcher) -> Matcher:
+    """A matcher of those requests whose paths begin with `root`."""
+    return lambda method, path: path.startswith(root) and where(method, path)
+
+
+def halted(body: bytes) -> bytes:
+    """A listing in which no symbol trades."""
+    return body.replace(b'"status":"TRADING"', b'"status":"HALT"')
 
 
 class _Row(msgspec.Struct):

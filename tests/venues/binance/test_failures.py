@@ -6,6 +6,7 @@ import pytest
 from bot.venues.binance.failures import (
     AMENDS,
     CANCELS,
+    CLOSED,
     COUNTDOWN,
     FAILURES,
     FILLS,
@@ -21,11 +22,14 @@ from bot.venues.binance.failures import (
     SPOILT,
     anything,
     banned,
+    below,
     carries_private,
+    halted,
     opens_private,
     throttled,
     without_newest,
 )
+from bot.venues.binance.refusals import refusal
 
 REQUESTS = [
     ("POST", "/api/v3/order", PLACEMENTS),
@@ -138,3 +142,15 @@ def test_lists_that_can_lag_are_orders_or_positions() -> None:
         kinds = [(OPEN_ORDERS("GET", path), POSITIONS("GET", path)) for path in paths]
         assert kinds[0] == (True, False)
         assert set(kinds[1:]) == {(False, True)}
+
+
+def test_a_closed_market_says_so_in_the_words_of_its_product() -> None:
+    for root, answer in CLOSED:
+        venue = "binance-spot" if root == "/api/" else "binance-usdm"
+        found = msgspec.json.decode(answer.body)
+        assert refusal(venue, answer.status, found["code"], found["msg"]).reason == "closed"
+        assert below(root, PLACEMENTS)("POST", f"{root}v1/order")
+        assert not below(root, PLACEMENTS)("POST", "/other/v1/order")
+    assert halted(b'[{"status":"TRADING"},{"status":"TRADING"}]') == (
+        b'[{"status":"HALT"},{"status":"HALT"}]'
+    )
