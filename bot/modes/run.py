@@ -132,9 +132,8 @@ class LiveRun:
             self.feed.request_snapshot,
             self._batch_done,
         )
-        self.reload = None
-        if reread is not None:
-            self.reload = Reload(reread[0], loaded, self.inbox, self.clock, reread[1])
+        watched = None if reread is None else (reread[0], loaded, self.inbox, self.clock, reread[1])
+        self.reload = None if watched is None else Reload(*watched)
         self.report = RunReport(self.paper, self.feed, self.inbox, self.clock)
         self.web_port: int | None = None
         self.code = EXIT_DONE

@@ -216,7 +216,7 @@ async def test_the_command_line_runs_on_a_served_capture(
     arguments += ["--capture", str(capture), "--speed", "2"]
     async with asyncio.timeout(PATIENCE_S):
         with ExchangeProcess(arguments) as server:
-            url = await asyncio.to_thread(server.url)
+            url = (await asyncio.to_thread(server.served)).url
             run = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "bot", "run", str(config_of(market)), "--json",
                 "--seconds", str(COMMAND_S), "--set", f"feed.base_url={url}",

@@ -100,6 +100,7 @@ def test_whose_orders_and_how_they_travel_waits_for_a_restart(key: str) -> None:
         "account.secret_file": "a.secret",
         "account.neutral_qty": "1",
         "account.acknowledge": "more",
+        "account.exclusive": "true",
         "execution.amend": "never",
         "execution.dead_man_s": "20",
         "execution.request_timeout_ms": "4000",

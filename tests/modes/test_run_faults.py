@@ -136,7 +136,7 @@ async def trading(
 ) -> AsyncIterator[Stage]:
     """A run that quotes both sides; on leaving it is stopped, and judged as a whole."""
     clock = Clock()
-    values = ("web.enabled=false", f"run.folder={folder}", *VALUES, *sets)
+    values = ("mode=paper", "web.enabled=false", f"run.folder={folder}", *VALUES, *sets)
     loaded = load(ROOT / "config" / "demo.yaml", env={}, sets=values)
     start = clock.now()
     market = Stallable(Market(flow_params(loaded.instrument.venue, "calm"), 1, start))
