@@ -32,6 +32,7 @@ def kind(call: Call) -> str:
         "fapiPrivateGetOrder": "order",
         "fapiPrivateGetOpenOrders": "open_orders",
         "fapiPrivateGetUserTrades": "trades",
+        "fapiPrivatePostCountdownCancelAll": "countdown",
     }[call.method]
 
 
@@ -54,6 +55,7 @@ class FakeVenue:
         self.hear: Callable[[Mapping[str, Any]], None] = lambda message: None
         self.silent = False  # the private stream says nothing
         self.most_open = 0
+        self.countdown_ms: int | None = None  # as last set; None never
         self._ids = 0
 
     # --- the gateway's line -----------------------------------------------------------------
@@ -136,6 +138,10 @@ class FakeVenue:
     def _trades(self, params: Mapping[str, Any]) -> Any:
         wanted = params.get("orderId")
         return [one for one in self.trades if wanted in (None, one["orderId"])]
+
+    def _countdown(self, params: Mapping[str, Any]) -> Any:
+        self.countdown_ms = params["countdownTime"]
+        return {"symbol": params["symbol"], "countdownTime": str(self.countdown_ms)}
 
     def open(self) -> list[str]:
         """Ids of the orders that rest."""
