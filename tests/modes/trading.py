@@ -65,6 +65,7 @@ class Witness:
         self.account = account
         self.engine: Engine | None = None
         self.prefix = ""
+        self.fresh = not account.trades  # nothing was open when it began
         self.placed: set[str] = set()  # intents, by client id
         self.events: list[Event | FeedEvent] = []
         self.trips: list[str] = []
@@ -171,9 +172,9 @@ class Witness:
         return found
 
     def money(self) -> list[str]:
-        """I15 of a margin account that began with nothing open: its worth is the ledger's."""
+        """I15 of a margin account that never traded before: its worth is the ledger's."""
         assert self.engine is not None
-        if self.account.is_spot:
+        if self.account.is_spot or not self.fresh:
             return []
         deposits = sum(i.amount for i in self.account.incomes if i.kind == "TRANSFER")
         mark = self.account.mark()
