@@ -8,6 +8,7 @@ of the run and every few milliseconds (RISK B.1), and a run is judged as a whole
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
@@ -296,12 +297,19 @@ def account_of(venue: Venue, folder: Path, *sets: str) -> Iterator[tuple[Loaded,
         yield there, account
 
 
+# What a test does to the parts of a run before it begins, for mutants of it.
+SABOTAGE: Final[ContextVar[Callable[[LiveRun], None]]] = ContextVar(
+    "SABOTAGE", default=lambda live: None
+)
+
+
 @asynccontextmanager
 async def running(venue: Venue, folder: Path, *sets: str) -> AsyncIterator[Stage]:
     """A run on a venue that quotes; on leaving it is stopped, and judged as a whole."""
     with account_of(venue, folder, *sets) as (there, account):
         witness = Witness(there, venue.account)
         live = LiveRun(there, account, eyes=(witness,))
+        SABOTAGE.get()(live)
         witness.engine = live.paper.engine
         witness.prefix = f"{live.paper.engine._prefix}-"
         venue.market.looks.append(witness.look)
@@ -310,6 +318,9 @@ async def running(venue: Venue, folder: Path, *sets: str) -> AsyncIterator[Stage
         try:
             await stage.quotes()
             yield stage
+        except BaseException:
+            venue.faults.heal()  # so that it can end
+            raise
         finally:
             live.stop("the test is over")
             async with asyncio.timeout(END_S):
