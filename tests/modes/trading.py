@@ -8,6 +8,7 @@ of the run and every few milliseconds (RISK B.1), and a run is judged as a whole
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
@@ -65,6 +66,7 @@ class Witness:
         self.account = account
         self.engine: Engine | None = None
         self.prefix = ""
+        self.fresh = not account.trades  # nothing was open when it began
         self.placed: set[str] = set()  # intents, by client id
         self.events: list[Event | FeedEvent] = []
         self.trips: list[str] = []
@@ -171,9 +173,9 @@ class Witness:
         return found
 
     def money(self) -> list[str]:
-        """I15 of a margin account that began with nothing open: its worth is the ledger's."""
+        """I15 of a margin account that never traded before: its worth is the ledger's."""
         assert self.engine is not None
-        if self.account.is_spot:
+        if self.account.is_spot or not self.fresh:
             return []
         deposits = sum(i.amount for i in self.account.incomes if i.kind == "TRANSFER")
         mark = self.account.mark()
@@ -295,12 +297,19 @@ def account_of(venue: Venue, folder: Path, *sets: str) -> Iterator[tuple[Loaded,
         yield there, account
 
 
+# What a test does to the parts of a run before it begins, for mutants of it.
+SABOTAGE: Final[ContextVar[Callable[[LiveRun], None]]] = ContextVar(
+    "SABOTAGE", default=lambda live: None
+)
+
+
 @asynccontextmanager
 async def running(venue: Venue, folder: Path, *sets: str) -> AsyncIterator[Stage]:
     """A run on a venue that quotes; on leaving it is stopped, and judged as a whole."""
     with account_of(venue, folder, *sets) as (there, account):
         witness = Witness(there, venue.account)
         live = LiveRun(there, account, eyes=(witness,))
+        SABOTAGE.get()(live)
         witness.engine = live.paper.engine
         witness.prefix = f"{live.paper.engine._prefix}-"
         venue.market.looks.append(witness.look)
@@ -309,6 +318,9 @@ async def running(venue: Venue, folder: Path, *sets: str) -> AsyncIterator[Stage
         try:
             await stage.quotes()
             yield stage
+        except BaseException:
+            venue.faults.heal()  # so that it can end
+            raise
         finally:
             live.stop("the test is over")
             async with asyncio.timeout(END_S):
