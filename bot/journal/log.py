@@ -21,7 +21,8 @@ from bot.domain.instrument import Fees, Instrument
 from bot.domain.params import Params
 from bot.journal.capture import JournalError
 
-LOG_VERSION: Final = 3
+LOG_VERSION: Final = 4
+VERSIONS_READ: Final = (3, LOG_VERSION)  # what version 3 says, version 4 says in the same way
 RECORD_BYTES_MAX: Final = 2**20
 BUFFER_BYTES: Final = 2**20
 
@@ -225,9 +226,10 @@ def _refuse_foreign(payload: bytes, path: Path) -> None:
         version = msgspec.msgpack.decode(payload, type=_Version).version
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise JournalError(f"{path} is no log of decisions: it starts without a header") from error
-    if version != LOG_VERSION:
+    if version not in VERSIONS_READ:
+        known = " and ".join(map(str, VERSIONS_READ))
         raise JournalError(
-            f"{path} is a log of version {version}, this program reads version {LOG_VERSION}"
+            f"{path} is a log of version {version}, this program reads versions {known}"
         )
 
 

@@ -47,6 +47,7 @@ CREATE TABLE orders (
 CREATE TABLE fills (
     at_ns INTEGER NOT NULL, order_id TEXT NOT NULL, trade_id TEXT NOT NULL, side TEXT NOT NULL,
     price TEXT NOT NULL, qty TEXT NOT NULL, maker INTEGER NOT NULL,
+    fee TEXT, fee_currency TEXT,
     UNIQUE (order_id, trade_id, side)
 ) STRICT;
 CREATE TABLE equity (
@@ -70,7 +71,7 @@ SET price = excluded.price, qty = excluded.qty, level = excluded.level, state = 
     cancel_sent_ns = excluded.cancel_sent_ns, ended_ns = excluded.ended_ns,
     reason = excluded.reason
 """
-FILL: Final = "INSERT OR IGNORE INTO fills VALUES (?, ?, ?, ?, ?, ?, ?)"
+FILL: Final = "INSERT OR IGNORE INTO fills VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 EQUITY: Final = """
 INSERT INTO equity VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
@@ -211,6 +212,8 @@ class Rows:
             _text(self._instrument.price(fill.tick)),
             _text(self._instrument.quantity(fill.lots)),
             int(fill.maker),
+            None if fill.fee is None else _text(fill.fee),
+            fill.fee_currency or None,
         )
 
     def _equity(self, view: View) -> Row:

@@ -217,10 +217,17 @@ def test_a_crash_before_the_header_is_an_empty_log(tmp_path: Path) -> None:
     assert list(read_log(tmp_path / "d.log")) == []
 
 
+def test_the_version_before_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "d.log"
+    header = msgspec.structs.replace(HEADER, version=3)
+    write(path, [header, Learned(0, OrderOpened(1, "mm-1"))])
+    assert list(read_log(path)) == [header, Learned(0, OrderOpened(1, "mm-1"))]
+
+
 def test_another_version_is_refused_even_when_its_header_differs(tmp_path: Path) -> None:
     path = tmp_path / "d.log"
     write(path, [msgspec.structs.replace(HEADER, version=1)])
-    words = "d.log is a log of version 1, this program reads version 3$"
+    words = "d.log is a log of version 1, this program reads versions 3 and 4$"
     with pytest.raises(JournalError, match=words):
         list(read_log(path))
     path.write_bytes(framed(msgspec.msgpack.encode({"type": "Header", "version": 1, "else": 1})))

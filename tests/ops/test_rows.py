@@ -128,7 +128,7 @@ def test_what_the_account_says_is_an_event_and_a_recovered_fill_also_a_fill() ->
         (6, Obstructed(6, "dead_man", "no answer")),
         (7, Cleared(7, "dead_man")),
     )
-    assert told[0] == (FILL, (3, "old", "t", "SELL", "61800.20", "0.002", 0))
+    assert told[0] == (FILL, (3, "old", "t", "SELL", "61800.20", "0.002", 0, "0.1", "USDT"))
     assert [values[1] for statement, values in told[1:] if statement == EVENT] == [
         "FillRecovered",
         "PositionAdopted",
@@ -143,8 +143,8 @@ def test_what_the_account_says_is_an_event_and_a_recovered_fill_also_a_fill() ->
 def test_a_fill_is_a_row_and_counts_once() -> None:
     told = derived((1, [BUY]), (3, fill()), (4, fill(at=4)))
     assert [values for statement, values in told if statement == FILL] == [
-        (3, "a", "t", "BUY", "61800.20", "0.002", 1),
-        (4, "a", "t", "BUY", "61800.20", "0.002", 1),  # the table itself keeps the first
+        (3, "a", "t", "BUY", "61800.20", "0.002", 1, None, None),
+        (4, "a", "t", "BUY", "61800.20", "0.002", 1, None, None),  # the table itself keeps the first
     ]
     assert last_order((1, [BUY]), (3, fill()), (4, fill(at=4)))[6] == "0.002"
 
