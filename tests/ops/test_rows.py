@@ -144,7 +144,8 @@ def test_a_fill_is_a_row_and_counts_once() -> None:
     told = derived((1, [BUY]), (3, fill()), (4, fill(at=4)))
     assert [values for statement, values in told if statement == FILL] == [
         (3, "a", "t", "BUY", "61800.20", "0.002", 1, None, None),
-        (4, "a", "t", "BUY", "61800.20", "0.002", 1, None, None),  # the table itself keeps the first
+        # The table itself keeps the first.
+        (4, "a", "t", "BUY", "61800.20", "0.002", 1, None, None),
     ]
     assert last_order((1, [BUY]), (3, fill()), (4, fill(at=4)))[6] == "0.002"
 
