@@ -65,6 +65,11 @@ class Run(msgspec.Struct, frozen=True):
         return self.journal / "decisions.log"
 
     @property
+    def database(self) -> Path:
+        """What is derived from the journal, for eyes."""
+        return self.path / "run.db"
+
+    @property
     def manifest(self) -> Path:
         """The file that says what the run was."""
         return self.path / "manifest.json"

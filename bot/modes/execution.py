@@ -222,7 +222,7 @@ class Execution:
         """Whether the bot is fit to have orders rest: what the dead-man's switch asks."""
         blocked = [what for what in self._engine.obstacles if what not in PROTECTION]
         killed = self._engine.breakers.permission.severity >= Severity.HALTED
-        return not (blocked or killed or self._late())
+        return self._taken_over and not (blocked or killed or self._late())
 
     async def _opened(self) -> None:
         """The private stream speaks: now nothing can be missed that happens from here on."""

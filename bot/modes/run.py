@@ -106,8 +106,7 @@ class LiveRun:
         self.loaded = loaded
         self.folder = new_run(loaded, runs, self.clock.now(), settings.mode, seed)
         self.metrics = Metrics(loaded.instrument)
-        file = self.folder.path / "run.db"
-        self.db = RunDb(file, loaded.instrument, on_failure=self._database_failed)
+        self.db = RunDb(self.folder.database, loaded.instrument, on_failure=self._database_failed)
         journalist = Journalist(self.log, loaded.instrument)
         self.inbox = Inbox(self.clock, frames_max=FRAMES_MAX, bytes_max=BYTES_MAX)
         self.supervisor = Supervisor(self._broke)

@@ -27,6 +27,7 @@ def test_a_taken_name_is_numbered(tmp_path: Path) -> None:
     assert [run.path.name for run in runs] == ["r", "r-2", "r-3"]
     assert names(root) == ["r", "r-2", "r-3"]
     assert all(run.journal.is_dir() for run in runs)
+    assert runs[1].database == root / "r-2" / "run.db"
     assert runs[1].log == root / "r-2" / "journal" / "decisions.log"
     assert repr(runs[0]) == f"Run(path={runs[0].path!r})"
 

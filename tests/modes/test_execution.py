@@ -43,12 +43,11 @@ from bot.shell.venueserver import VenueServer
 from bot.venues.orderentry import Refusal, Verdict
 from tests.shell.fakevenue import LOST, FakeStream, FakeVenue
 from tests.shell.virtual import VirtualClock, seconds, virtually
-from tests.shell.wire import descriptors
+from tests.shell.wire import descriptors, eventually
 
 DEMO = Path(__file__).resolve().parents[2] / "config" / "demo.yaml"
 PREFIX = "mm0a1b2c"
 KEYS = Credentials(API_KEY, API_SECRET)
-VALIDITY_S = 2.0
 EMPTY_S = EMPTY_NS / NS_PER_S
 BAD_KEY = Refusal(Verdict.REJECTED, "bad_key", auth=True)
 
@@ -86,6 +85,7 @@ class Scene:
         # asyncio-throttle reads the machine's clock
         monkeypatch.setattr("bot.shell.gateway.Throttler", lambda **_: nullcontext())
         loaded = load(DEMO, env={}, sets=[f"venue={venue}"])
+        self.validity_s = loaded.settings.execution.recv_window_ms / 1e3
         self.account = Account(loaded, KEYS, {"MMBOT_STATE": str(folder / "state")})
         self.run = Run.create(folder, "run")
         self.run.write_manifest({})
@@ -162,6 +162,10 @@ class Scene:
 Build = Callable[..., Scene]
 
 
+async def nothing(*_: Any) -> None:
+    """In place of what a test is not about."""
+
+
 def cleared(events: list[Any]) -> list[str]:
     return [event.what for event in events if isinstance(event, Cleared)]
 
@@ -195,9 +199,18 @@ def test_everything_stands_in_the_way_from_the_start(
 
 
 @virtually
-async def test_what_makes_it_unfit_to_have_orders_rest(build: Build) -> None:
+async def test_what_makes_it_unfit_to_have_orders_rest(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = build()
     healthy = scene.execution.healthy
+    assert not healthy()  # whatever the engine has heard by now: the account was not taken over
+    for name in ("start", "run"):
+        monkeypatch.setattr(Reconciler, name, nothing)
+    stream = asyncio.create_task(scene.execution.stream.run())
+    await asyncio.sleep(1.0)
+    stream.cancel()
+    await asyncio.wait([stream])
     now = scene.clock.now()
     scene.engine.apply(Obstructed(now, "private_stream", "away"))
     scene.engine.apply(Obstructed(now, "reconcile", "not read"))
@@ -288,9 +301,6 @@ async def test_another_bot_on_the_account_ends_the_run(
 ) -> None:
     scene = build()
 
-    async def nothing(*_: Any) -> None:
-        return
-
     async def finds(*_: Any) -> None:
         await asyncio.sleep(5.0)
         raise AnotherInstance("another bot places orders")
@@ -364,12 +374,12 @@ async def test_nothing_is_proved_while_what_was_sent_last_may_still_arrive(build
     order_id = scene.place()
     await asyncio.sleep(0.1)
     sent_at = seconds()
-    asyncio.get_running_loop().call_later(1.5, scene.venue.hold["place"].set)
+    asyncio.get_running_loop().call_later(0.7 * scene.validity_s, scene.venue.hold["place"].set)
     empty, _ = await scene.finish()
     assert empty
     assert scene.venue.orders[order_id]["status"] == "CANCELED"  # it came to life, and was found
     assert scene.venue.open() == []
-    assert seconds() >= sent_at + VALIDITY_S - 0.1
+    assert seconds() >= sent_at + scene.validity_s - 0.1
     await scene.close()
 
 
@@ -381,7 +391,7 @@ async def test_an_empty_venue_has_to_stay_so_behind_the_validity(build: Build) -
     await asyncio.sleep(0.001)  # it leaves
     empty, took = await scene.finish()
     assert empty
-    assert VALIDITY_S <= took < VALIDITY_S + 0.5
+    assert scene.validity_s <= took < scene.validity_s + 0.5
     await scene.close()
 
 
@@ -549,5 +559,5 @@ async def test_obstacles_clear_in_order_and_nothing_is_left(
     assert found is not None
     assert found.state is State.STOPPED
     gc.collect()
-    assert asyncio.all_tasks() == before[1]
-    assert descriptors() <= before[0] + 1  # the server may not have seen every socket close
+    # The exchange is in this process too, and sees the sockets close a little later.
+    await eventually(lambda: (descriptors(), asyncio.all_tasks()) == before)
