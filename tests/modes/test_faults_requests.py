@@ -18,7 +18,6 @@ from bot.domain.events import (
 )
 from bot.domain.units import NS_PER_MS, Side
 from bot.venues.binance.failures import AMENDS, CANCELS, PLACEMENTS
-from bot.venues.binance.orders import ENTRY_WINDOW_MS
 from bot.venues.binance.reply import Reply, Request
 from tests.modes.trading import Scenario, Stage, outcomes, trading
 
@@ -149,7 +148,8 @@ async def absent(stage: Stage, order_id: str) -> None:
     refused = stage.events(OrderRejected, order_id)[0]
     assert refused.reason == "absent"
     # Not before a request as old as the venue would still obey has become too old.
-    assert refused.at - stage.order(order_id).sent_at >= ENTRY_WINDOW_MS * NS_PER_MS
+    valid_ns = stage.execution._codec.capabilities.recv_window_ms * NS_PER_MS
+    assert refused.at - stage.order(order_id).sent_at >= valid_ns
     assert stage.venue.order(order_id) is None
     await stage.until(lambda: len(stage.witness.placed) > n, 5.0, "another order")
     assert stage.order(order_id).state is OrderState.REJECTED
@@ -227,7 +227,7 @@ async def f06_accepted_before_the_timeout(folder: Path) -> None:
 
 async def f08_too_late(folder: Path) -> None:
     async with trading(folder, QUICK) as stage:
-        stage.faults.delay_request(PLACEMENTS, 2_500)
+        stage.faults.delay_request(PLACEMENTS, 1_500)
         await absent(stage, await placement(stage))
 
 
