@@ -23,6 +23,9 @@ from bot.venues.orderentry import Execution, Holdings
 
 EMPTY_NS: Final = 500 * NS_PER_MS  # between two empty lists that prove an empty venue
 CANCEL_AGAIN_NS: Final = 2 * NS_PER_S
+# A bot whose orders are taken out pauses for five seconds and quotes again: whose orders are in
+# no journal of ours may live, and shows it within this time.
+ALIVE_NS: Final = 10 * NS_PER_S
 OVERLAP_NS: Final = 60 * NS_PER_S  # of histories: clocks differ, and the last records may be lost
 # As far back as journals tell executions apart and a venue answers in one stretch (USD-M: seven
 # days), less what its clock may differ.
@@ -126,7 +129,8 @@ class Takeover:
         """Cancel every order of ours, until two lists in a row have none.
 
         After another run the second is late enough for a placement that was on its way when
-        that run died. Raises AnotherInstance when orders of ours appear meanwhile, and
+        that run died; after orders that no journal of ours knows, for their bot to place others,
+        should it live. Raises AnotherInstance when orders of ours appear meanwhile, and
         ReadFailed when the venue refuses the key or the address.
         """
         started_at = self._clock.now()
@@ -141,6 +145,8 @@ class Takeover:
             own = sorted(one.order_id for one in listed if self._is_own(one.order_id))
             if first and own:
                 self._log.warning("orders_left", orders=own)
+            if first and not expected.issuperset(own):
+                patience_ns = ALIVE_NS
             for order_id in own:
                 if not first and order_id not in expected:
                     raise another_instance(self._instrument.symbol, order_id)

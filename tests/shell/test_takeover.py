@@ -82,6 +82,22 @@ async def test_orders_that_appear_are_another_instance() -> None:
     assert "BTCUSDT" in str(refusal.value)
 
 
+async def test_a_bot_that_pauses_before_it_quotes_again_is_noticed() -> None:
+    # F29: its orders were taken out, and it is careful
+    world = World()
+    world.venue.rest("mm-other-1")
+    world.time.plan(6.5, lambda: world.venue.rest("mm-other-2"))
+    with pytest.raises(AnotherInstance, match="mm-other-2"):
+        await takeover(world).sweep(None)
+
+
+async def test_orders_that_our_own_journal_knows_are_not_waited_for() -> None:
+    world = World()
+    world.venue.rest("mm-old-9")
+    await takeover(world).sweep(previous(unfinished=("mm-old-9",)))
+    assert world.time.at - T0 < 6 * NS_PER_S
+
+
 async def test_a_refused_key_is_told_at_once() -> None:
     world = World()
     world.venue.faults = {"open": [BAD_KEY]}
