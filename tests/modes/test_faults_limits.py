@@ -7,8 +7,9 @@ from typing import Final
 import pytest
 
 from bot.core.triggers import Severity
-from bot.domain.events import Obstructed, OrderRejected
+from bot.domain.events import UNSENT, Obstructed, OrderRejected
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
+from bot.shell import venuetime
 from bot.venues.binance.failures import COUNTDOWN, PLACEMENTS
 from tests.modes.quietvenue import Seen
 from tests.modes.trading import SWITCH_S, Scenario, Stage, brief, outcomes, trading
@@ -197,9 +198,9 @@ def off(stage: Stage, seconds: float) -> bool:
 async def f58_venue_ahead(folder: Path) -> None:
     async with trading(folder) as stage:
         await stepped(stage, 2.5)
-        refused = [e.reason for e in stage.events(OrderRejected)]  # type: ignore[union-attr]
-        assert 1 <= len(refused) <= REFUSED_MAX
-        assert set(refused) == {"clock"}
+        refused = [getattr(event, "reason", "") for event in stage.events(OrderRejected)]
+        assert 1 <= refused.count("clock") <= REFUSED_MAX
+        assert set(refused) <= {"clock", UNSENT}
         await stage.converge(BACK_S)
 
 
@@ -228,8 +229,10 @@ async def f59_clock_storm(folder: Path) -> None:
         await stage.pause(3.0)
         assert len(stage.witness.placed) == placed
         assert len(stage.venue.asked("POST", "rder", since)) == tried <= REFUSED_MAX
-        # One comparison of five questions at once; the next one comes 5 s later.
-        assert len(stage.venue.asked("GET", "/time", since)) <= compared + 5 <= 15
+        # Comparisons are of five questions, and come at their pace.
+        most = 5 * (1 + 3 * NS_PER_S // venuetime.AGAIN_NS)
+        assert len(stage.venue.asked("GET", "/time", since)) - compared <= most
+        assert compared <= 5
         # Cancels are tried again, at a pace: three orders, four times a second.
         assert len(stage.venue.asked("DELETE", "/order", since)) <= 3 * 4 * 4
         stage.faults.heal()

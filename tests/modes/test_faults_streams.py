@@ -7,7 +7,7 @@ import pytest
 
 from bot.core.orders import OrderState
 from bot.domain.events import FillRecovered
-from bot.domain.units import Side
+from bot.domain.units import NS_PER_MS, Side
 from tests.modes.trading import (
     Scenario,
     Stage,
@@ -96,6 +96,23 @@ def f11_key_expired(venue: str) -> Scenario:
             await stage.converge()
 
     return scenario
+
+
+async def f11_key_deleted(folder: Path) -> None:
+    """Another client deletes the key: nothing is said, until it is to be kept alive (-1125)."""
+    async with trading(folder) as stage:
+        best = stage.venue.resting(Side.BUY)[0]
+        stage.venue.server.desk.seats[0].stream.end(stage.venue.clock() // NS_PER_MS)
+        stage.venue.mute(b"ORDER_TRADE_UPDATE")  # nobody listens to that key any more
+        stage.venue.fill(Side.BUY, 4)
+        # ccxt does so every twenty minutes.
+        await stage.execution.wire._peer.keep_alive_listen_key()
+        await paused(stage)
+        stage.venue.mute()
+        await stage.converge(BACK_S)
+        assert stage.execution.stream.losses == 1
+        assert stage.order(best.client_id).filled_lots == 4
+        assert applied(stage) == 1
 
 
 async def f19_everything_twice(folder: Path) -> None:
@@ -216,6 +233,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "F10 silent, spot": f10_silent(SPOT),
     "F11 key expired": f11_key_expired(USDM),
     "F11 key expired, spot": f11_key_expired(SPOT),
+    "F11 key deleted": f11_key_deleted,
     "F19 everything twice": f19_everything_twice,
     "F20 one trade id twice": f20_one_trade_id_twice,
     "F21 any order, 1": f21_any_order(1),

@@ -32,6 +32,7 @@ from bot.modes.run import EXIT_DONE, LiveRun
 from bot.modes.serve import API_KEY, API_SECRET
 from bot.modes.settings import Loaded, load
 from bot.modes.warmup import warm
+from bot.shell import venuetime
 from bot.shell.clock import Clock
 from bot.shell.deadman import Countdown
 from bot.shell.heartbeat import Heartbeat, State
@@ -274,7 +275,7 @@ HOLD_S: Final = 0.3  # instead of the breakers' cooldowns, which only take time
 
 @contextmanager
 def brief() -> Iterator[None]:
-    """Breakers let go sooner."""
+    """Breakers let go sooner, and a doubted clock is looked at more often."""
 
     def hasty(risk: RiskParams) -> tuple[breakers.Rule, ...]:
         return tuple(
@@ -285,6 +286,7 @@ def brief() -> Iterator[None]:
     rules = breakers.rules
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(breakers, "rules", hasty)
+        patch.setattr(venuetime, "AGAIN_NS", NS_PER_S)
         yield
 
 
