@@ -21,7 +21,7 @@ from bot.shell.deadman import Countdown
 from bot.shell.gateway import Gateway
 from bot.shell.resolver import Resolver
 from bot.venues.binance.failures import CANCELS, PLACEMENTS
-from tests.modes.trading import SABOTAGE, Scenario, Stage, outcomes, trading
+from tests.modes.trading import PREPARE, Scenario, Stage, outcomes, trading
 
 NEW: Final = b'"x":"NEW"'
 
@@ -235,7 +235,7 @@ def sound(case: Case) -> Scenario:
 
 def mutant(case: Case) -> Scenario:
     async def scenario(folder: Path) -> None:
-        SABOTAGE.set(case.mutate)  # in the task of this scenario only
+        PREPARE.set(case.mutate)  # in the task of this scenario only
         try:
             await sound(case)(folder)
         except AssertionError as error:

@@ -8,7 +8,9 @@ import pytest
 from bot.core.orders import OrderState
 from bot.domain.events import FillRecovered
 from bot.domain.units import NS_PER_MS, Side
+from bot.modes.run import LiveRun
 from tests.modes.trading import (
+    PREPARE,
     Scenario,
     Stage,
     loaded_for,
@@ -98,15 +100,22 @@ def f11_key_expired(venue: str) -> Scenario:
     return scenario
 
 
+def extend_often(live: LiveRun) -> None:
+    """Twice a second, instead of every half an hour."""
+    assert live.execution is not None
+    live.execution.wire._extend_s = 0.5
+
+
 async def f11_key_deleted(folder: Path) -> None:
-    """Another client deletes the key: nothing is said, until it is to be kept alive (-1125)."""
+    """Another client deletes the key: nothing is said until it is to be extended (-1125)."""
+    PREPARE.set(extend_often)
     async with trading(folder) as stage:
+        await stage.until(lambda: len(stage.venue.asked("PUT", "/listenKey")) > 1, 3.0, "extended")
+        assert stage.execution.stream.losses == 0
         best = stage.venue.resting(Side.BUY)[0]
         stage.venue.server.desk.seats[0].stream.end(stage.venue.clock() // NS_PER_MS)
         stage.venue.mute(b"ORDER_TRADE_UPDATE")  # nobody listens to that key any more
         stage.venue.fill(Side.BUY, 4)
-        # ccxt does so every twenty minutes.
-        await stage.execution.wire._peer.keep_alive_listen_key()
         await paused(stage)
         stage.venue.mute()
         await stage.converge(BACK_S)

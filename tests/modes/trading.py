@@ -177,9 +177,9 @@ def account_of(venue: Venue, folder: Path, *sets: str) -> Iterator[tuple[Loaded,
         yield there, account
 
 
-# What a test does to the parts of a run before it begins, for mutants of it.
-SABOTAGE: Final[ContextVar[Callable[[LiveRun], None]]] = ContextVar(
-    "SABOTAGE", default=lambda live: None
+# What a test does to the parts of a run before it begins; holds for its own task.
+PREPARE: Final[ContextVar[Callable[[LiveRun], None]]] = ContextVar(
+    "PREPARE", default=lambda live: None
 )
 
 
@@ -191,7 +191,7 @@ async def running(venue: Venue, folder: Path, *sets: str) -> AsyncIterator[Stage
         live = LiveRun(there, account, eyes=(witness,))
         assert live.execution is not None
         live.execution.wire._sent = witness.sent
-        SABOTAGE.get()(live)
+        PREPARE.get()(live)
         witness.engine = live.paper.engine
         witness.prefix = f"{live.paper.engine._prefix}-"
         venue.market.looks.append(witness.look)
