@@ -9,14 +9,12 @@ import pytest
 from bot.core.triggers import Severity
 from bot.domain.events import Obstructed, OrderRejected
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
-from bot.shell.deadman import Countdown
 from bot.venues.binance.failures import COUNTDOWN, PLACEMENTS
 from tests.modes.quietvenue import Seen
-from tests.modes.trading import Scenario, Stage, brief, outcomes, trading
+from tests.modes.trading import SWITCH_S, Scenario, Stage, brief, outcomes, trading
 
 QUICK: Final = "execution.request_timeout_ms=1000"
 SWITCH: Final = "countdownCancelAll"
-SWITCH_S: Final = 4.0  # instead of a countdown of 15 s, which only takes time
 BACK_S: Final = 25.0
 REFUSED_MAX: Final = 6  # a storm of rejections is one of five; one more may be on its way
 EMPTIED_S: Final = 1.0  # from the end of a countdown until nothing rests
@@ -26,19 +24,6 @@ async def gone(stage: Stage, timeout_s: float) -> None:
     await stage.until(
         lambda: not stage.venue.account.open_orders(), timeout_s, "nothing rests at the venue"
     )
-
-
-async def hurry(stage: Stage) -> Countdown:
-    """Let the dead-man's switch run faster; returns once it does."""
-    switch = stage.execution.dead_man
-    assert isinstance(switch, Countdown)
-    switch._time_ms = round(SWITCH_S * 1_000)
-    switch._period_ns = round(SWITCH_S * NS_PER_S / 4)
-    since = stage.live.clock.now()
-    await switch.refresh()
-    assert stage.venue.asked("POST", SWITCH, since)
-    switch._wake.set()
-    return switch
 
 
 def stood(stage: Stage, what: str, since: int = 0) -> list[object]:
@@ -88,7 +73,7 @@ def harmless(one: Seen) -> bool:
 
 async def f49_refresh_fails_once(folder: Path) -> None:
     async with trading(folder) as stage:
-        await hurry(stage)
+        await stage.hurry()
         own = stage.witness.believed()
         stage.faults.fail_before(COUNTDOWN, "503")
         await stage.until(lambda: stage.faults.met("fail_before"), 3.0, "a refresh that fails")
@@ -101,7 +86,7 @@ async def f49_refresh_fails_once(folder: Path) -> None:
 
 async def f49_refresh_fails_thrice(folder: Path) -> None:
     async with trading(folder) as stage:
-        await hurry(stage)
+        await stage.hurry()
         since = stage.live.clock.now()
         stage.faults.fail_before(COUNTDOWN, "503", times=None)
         # Before the venue's own countdown ends: the cancels are ours.
@@ -118,7 +103,7 @@ async def f49_refresh_fails_thrice(folder: Path) -> None:
 
 async def f50_not_refreshed_after_a_kill(folder: Path) -> None:
     async with trading(folder, "risk.loss_budget=1.0") as stage:
-        await hurry(stage)
+        await stage.hurry()
         # All bids trade, and the price is 300 lower: more than the budget is lost.
         stage.venue.fill(Side.BUY, sum(order.lots for order in stage.venue.resting(Side.BUY)))
         stage.venue.market.shift(-3_000)
@@ -153,7 +138,7 @@ async def f51_fired_unexpectedly(folder: Path) -> None:
 
 async def f52_cut_off(folder: Path) -> None:
     async with trading(folder, QUICK) as stage:
-        await hurry(stage)
+        await stage.hurry()
         best = stage.venue.resting(Side.BUY)[0]
         stage.faults.partition(both=True)
         stage.venue.fill(Side.BUY, best.lots)
@@ -171,7 +156,7 @@ async def f52_cut_off(folder: Path) -> None:
 async def f53_nothing_leaves(folder: Path) -> None:
     """The feed and the private stream still arrive."""
     async with trading(folder, QUICK) as stage:
-        await hurry(stage)
+        await stage.hurry()
         best = stage.venue.resting(Side.SELL)[0]
         since = stage.live.clock.now()
         stage.faults.partition()

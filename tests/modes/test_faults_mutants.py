@@ -17,6 +17,7 @@ from bot.core.orders import OrderTable
 from bot.domain.events import Filled, OrderCancelled, OrderRejected
 from bot.domain.units import Side
 from bot.modes.run import LiveRun
+from bot.shell.deadman import Countdown
 from bot.shell.gateway import Gateway
 from bot.shell.resolver import Resolver
 from bot.venues.binance.failures import CANCELS, PLACEMENTS
@@ -92,6 +93,14 @@ async def trip_before_the_write(stage: Stage) -> None:
 async def near_the_limit(stage: Stage) -> None:
     trade_best(stage)
     await stage.pause(1.0)
+
+
+async def killed(stage: Stage) -> None:
+    """All bids trade, and the price is 300 lower: more than the day's budget is lost."""
+    await stage.hurry()
+    stage.venue.fill(Side.BUY, sum(order.lots for order in stage.venue.resting(Side.BUY)))
+    stage.venue.market.shift(-3_000)
+    await stage.pause(2.0)
 
 
 # --- mutants ----------------------------------------------------------------------------------
@@ -180,6 +189,13 @@ def gate_knows_no_position_limit(live: LiveRun) -> None:
     engine.gate.tighten(replace(live.loaded.params.risk, max_position_lots=10**6))
 
 
+def switch_is_always_refreshed(live: LiveRun) -> None:
+    assert live.execution is not None
+    switch = live.execution.dead_man
+    assert isinstance(switch, Countdown)
+    switch._healthy = lambda: True
+
+
 class Case(NamedTuple):
     """A provocation, what the bot does wrong, and which invariant must catch it."""
 
@@ -190,6 +206,7 @@ class Case(NamedTuple):
 
 
 VALID: Final = ("execution.recv_window_ms=2000",)
+BUDGET: Final = ("risk.loss_budget=1.0",)
 LIMIT: Final = (
     "risk.max_order_qty=0.03",
     "risk.max_position_qty=0.03",
@@ -204,6 +221,7 @@ CASES: Final = {
     "fills by trade id": Case(one_trade_id, fills_are_known_by_trade_id, "I3 position"),
     "gate before the wait": Case(trip_before_the_write, gate_is_asked_before_the_wait, "I7"),
     "no position limit": Case(near_the_limit, gate_knows_no_position_limit, "I4", LIMIT),
+    "switch always refreshed": Case(killed, switch_is_always_refreshed, "I7 switch", BUDGET),
 }
 
 

@@ -6,7 +6,7 @@ of the run and every few milliseconds (RISK B.1), and a run is judged as a whole
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -19,11 +19,10 @@ from structlog.testing import capture_logs
 from bot.core import breakers
 from bot.core.engine import Engine
 from bot.core.orders import Order, OrderState
-from bot.domain.account import AccountOrder
-from bot.domain.decisions import Decision, Place, Rearm, Trip
+from bot.domain.decisions import Place
 from bot.domain.events import Cleared, Event, FeedEvent, Obstructed
 from bot.domain.params import RiskParams
-from bot.domain.units import NS_PER_MS, Side
+from bot.domain.units import NS_PER_S, Side
 from bot.journal.log import Decided, read_log
 from bot.modes.account import Account
 from bot.modes.audit import audit
@@ -34,11 +33,11 @@ from bot.modes.serve import API_KEY, API_SECRET
 from bot.modes.settings import Loaded, load
 from bot.modes.warmup import warm
 from bot.shell.clock import Clock
+from bot.shell.deadman import Countdown
 from bot.shell.heartbeat import Heartbeat, State
 from bot.shell.peer import Credentials
-from bot.sim.account import Account as VenueAccount
-from bot.venues.binance.orders import METHODS
 from tests.modes.quietvenue import Venue, quiet_venue
+from tests.modes.witness import Witness
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CONFIGS: Final = {
@@ -54,164 +53,7 @@ START_S: Final = 20.0  # for the first quotes, on a busy machine
 END_S: Final = 20.0
 POLL_S: Final = 0.004
 CONVERGED_S: Final = 10.0
-
-
-class Witness:
-    """An eye that holds the bot's beliefs against the exchange's records; `wrong` says what not.
-
-    `at_rest` is the part that only holds when nothing is under way.
-    """
-
-    def __init__(self, loaded: Loaded, account: VenueAccount) -> None:
-        self.risk = loaded.params.risk
-        self.account = account
-        self.engine: Engine | None = None
-        self.prefix = ""
-        self.fresh = not account.trades  # nothing was open when it began
-        self.placed: set[str] = set()  # intents, by client id
-        self.events: list[Event | FeedEvent] = []
-        self.trips: list[str] = []
-        self._stopped: list[tuple[int, int | None]] = []  # from a trip to the re-arm, ns
-        self._written: list[int] = []  # when placements and amends left, ns
-        words = METHODS[account.instrument.venue]
-        self._orders = {
-            words[what][0] for what in ("place", "place_many", "amend") if what in words
-        }
-        self.wrong: list[str] = []
-        self.looks = 0
-        self._seen = 0  # orders of the account that were held against the intents
-        self._ids: set[str] = set()
-
-    # --- an eye -----------------------------------------------------------------------------
-
-    def trust(self, now: int, trusted: bool) -> None:
-        """The witness looks at orders only."""
-
-    def learned(self, event: Event | FeedEvent, engine: Engine) -> None:
-        self.events.append(event)
-        self.look()
-
-    def decided(self, now: int, decisions: Sequence[Decision], engine: Engine) -> None:
-        for decision in decisions:
-            if isinstance(decision, Place):
-                self.placed.add(decision.order_id)
-                unknown = [
-                    order.order_id
-                    for order in engine.orders.working(decision.side)
-                    if order.state is OrderState.UNKNOWN
-                ]
-                self._check(not unknown, f"I18 {decision.order_id} beside {unknown}")
-            elif isinstance(decision, Trip):
-                self.trips.append(decision.cause)
-                if not self._stopped or self._stopped[-1][1] is not None:
-                    self._stopped.append((now, None))
-            elif isinstance(decision, Rearm) and self._stopped:
-                self._stopped[-1] = (self._stopped[-1][0], now)
-        self.look()
-
-    def sent(self, method: str, at: int) -> None:
-        """A request was written."""
-        if method in self._orders:
-            self._written.append(at)
-
-    def after_trips(self) -> list[str]:
-        """I7: placements and amends that left between a trip and its re-arm."""
-        return [
-            f"I7 sent {(at - tripped) / NS_PER_MS:.3f} ms after a trip"
-            for tripped, rearmed in self._stopped
-            for at in self._written
-            if tripped < at and (rearmed is None or at < rearmed)
-        ]
-
-    # --- always -----------------------------------------------------------------------------
-
-    def own_open(self) -> list[AccountOrder]:
-        """What this run has resting at the venue."""
-        return [o for o in self.account.open_orders() if o.client_id.startswith(self.prefix)]
-
-    def believed(self) -> set[str]:
-        """Ids of the orders that may trade, as far as the bot knows."""
-        assert self.engine is not None
-        orders = self.engine.orders
-        return {order.order_id for side in Side for order in orders.working(side)}
-
-    def look(self) -> None:
-        """I1, I2, I4, I12, I16 and I17, now."""
-        if self.engine is None:
-            return
-        self.looks += 1
-        self._look_at_new()
-        resting = self.own_open()
-        ghosts = {order.client_id for order in resting} - self.believed()
-        self._check(not ghosts, f"I2 rests unknown to the bot: {sorted(ghosts)}")
-        position = self.venue_position()
-        ticks: dict[Side, list[int]] = {}
-        for side in Side:
-            own = [order for order in resting if order.wanted.side is side]
-            ticks[side] = [order.tick for order in own]
-            exposure = side * position + sum(order.lots - order.filled for order in own)
-            self._check(exposure <= self.risk.max_position_lots, f"I4 {side.name} {exposure} lots")
-            most = self.risk.max_open_orders_per_side
-            self._check(len(own) <= most, f"I17 {len(own)} orders on {side.name}")
-        if ticks[Side.BUY] and ticks[Side.SELL]:
-            bid, ask = max(ticks[Side.BUY]), min(ticks[Side.SELL])
-            self._check(bid < ask, f"I12 own bid {bid} and ask {ask}")
-
-    def _look_at_new(self) -> None:
-        orders = self.account.orders()
-        for order in orders[self._seen :]:
-            if order.client_id.startswith(self.prefix):
-                self._check(order.client_id in self.placed, f"I1 no intent: {order.client_id}")
-                self._check(order.client_id not in self._ids, f"I16 twice: {order.client_id}")
-                self._ids.add(order.client_id)
-        self._seen = len(orders)
-
-    def venue_position(self) -> int:
-        """In lots; on spot what was traded, for balances are not all ours."""
-        position = self.account.position()
-        if position is not None:
-            return position.lots
-        return sum(trade.side * trade.lots for trade in self.account.trades)
-
-    # --- at rest ------------------------------------------------------------------------------
-
-    def differences(self) -> list[str]:
-        """What the bot and the venue do not agree on: I2, I3 and I15, as if all had been said."""
-        engine = self.engine
-        assert engine is not None
-        found = []
-        resting = {order.client_id for order in self.own_open()}
-        if resting != self.believed():
-            found.append(f"I2 open {sorted(resting)} believed {sorted(self.believed())}")
-        position, told = engine.ledger.position_lots, self.venue_position()
-        if position != told:
-            found.append(f"I3 position {position}, the venue's is {told}")
-        if engine.orders.owed():
-            found.append(f"I3 owed {engine.orders.owed()}")
-        for order in self.own_open():
-            if engine.orders.knows(order.client_id):
-                own = engine.orders.find(order.client_id)
-                believed = (own.tick, own.lots, own.filled_lots)
-                told_order = (order.tick, order.lots, order.filled)
-                if believed != told_order:
-                    found.append(f"I13 {order.client_id} {believed}, the venue's {told_order}")
-        return found
-
-    def money(self) -> list[str]:
-        """I15 of a margin account that never traded before: its worth is the ledger's."""
-        assert self.engine is not None
-        if self.account.is_spot or not self.fresh:
-            return []
-        deposits = sum(i.amount for i in self.account.incomes if i.kind == "TRANSFER")
-        mark = self.account.mark()
-        margin = self.account.margin()
-        theirs = margin.wallet + margin.unrealized - deposits
-        ours = self.engine.ledger.mark(self.account.instrument.price(mark)).total
-        return [] if ours == theirs else [f"I15 worth {ours}, at the venue {theirs}"]
-
-    def _check(self, holds: bool, text: str) -> None:
-        if not holds and text not in self.wrong:
-            self.wrong.append(text)
+SWITCH_S: Final = 4.0  # instead of a countdown of 15 s, which only takes time
 
 
 class Stage:
@@ -298,6 +140,17 @@ class Stage:
     def clear(self) -> None:
         """Let it quote again."""
         self.live.inbox.put_event(Cleared(self.live.clock.now(), "test"))
+
+    async def hurry(self) -> None:
+        """Let the dead-man's switch count down from SWITCH_S; returns once it does."""
+        switch = self.execution.dead_man
+        assert isinstance(switch, Countdown)
+        switch._time_ms = round(SWITCH_S * 1_000)
+        switch._period_ns = round(SWITCH_S * NS_PER_S / 4)
+        since = self.live.clock.now()
+        await switch.refresh()
+        assert self.venue.asked("POST", "countdownCancelAll", since)
+        switch._wake.set()
 
     def order(self, order_id: str) -> Order:
         """An order as the bot knows it."""
@@ -474,5 +327,10 @@ def outcomes(
     }
     wanted = {name: job for name, job in scenarios.items() if name in asked}
     warm()  # nothing compiles while quoting
-    with brief(), capture_logs():
-        return uvloop.run(together(wanted, folder))
+    with brief(), capture_logs() as logs:
+        found = uvloop.run(together(wanted, folder))
+    broken = [repr(line["exc_info"]) for line in logs if line.get("exc_info")]
+    for error in found.values():
+        if error is not None and broken:
+            error.add_note(f"what broke in any of the runs: {', '.join(broken)}")
+    return found
