@@ -247,10 +247,11 @@ async def canonical(life: Life) -> None:
     bid, ask, far = life.place((Side.BUY, 1), (Side.SELL, 1), (Side.SELL, 5))  # one call
     await asyncio.sleep(0.03)
     venue.fill(bid, "0.004")
-    venue.after["place"] = [LOST]
+    venue.after["place"], venue.silent = [LOST], True
     (lost,) = life.place((Side.BUY, 2))
+    await asyncio.sleep(0.008)
+    venue.silent = False
     venue.before["place"] = [LOST]
-    await asyncio.sleep(0.003)
     life.amend(ask, 2, 8)
     await asyncio.sleep(0.02)
     (hasty,) = life.place((Side.BUY, 3))
@@ -260,8 +261,8 @@ async def canonical(life: Life) -> None:
     life.amend(far, 6, 12)
     venue.silent = True
     venue.fill(ask, "0.003")
-    venue.silent = False
     await asyncio.sleep(0.05)
+    venue.silent = False
     life.decide(Cancel(bid))
     await asyncio.sleep(0.001)
     venue.fill(bid, "0.006")  # it is cancelled, and trades before that arrives
@@ -324,23 +325,26 @@ def live_and_die(venue: Wired, steps: int | None) -> tuple[Life, int, float]:
         pass
     finally:
         at = loop.time()
-        bury(tasks)
+        failures = bury(tasks)
         asyncio.set_event_loop(None)
         loop.close()
+    assert failures == []
     lives[0].look()  # what is believed at the moment of death
     assert lives[0].broken == []
     assert venue.wrong == []
     return lives[0], taken, at
 
 
-def bury(tasks: list["asyncio.Task[Any]"]) -> None:
-    """Leave nothing of a dead run that could run, or complain that it does not."""
+def bury(tasks: list["asyncio.Task[Any]"]) -> list[BaseException]:
+    """Leave nothing of a dead run that could run; what it had failed with before it died."""
+    failures: list[BaseException] = []
     for task in tasks:
         task.get_coro().close()  # type: ignore[union-attr]
         if not task.done():
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-        elif not task.cancelled():
-            task.exception()
+        elif not task.cancelled() and (failure := task.exception()) is not None:
+            failures.append(failure)
+    return [one for one in failures if not isinstance(one, Crash)]
 
 
 def succeed(life: Life, at: float, *, late: bool) -> Taken:
