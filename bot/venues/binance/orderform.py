@@ -14,7 +14,7 @@ from bot.domain.instrument import Instrument
 from bot.domain.units import Side
 from bot.venues.binance.listing import PERCENT_PRICE, QTY_LOTS_MAX, TICKS_MAX
 from bot.venues.binance.publictext import SPOT, decimals
-from bot.venues.binance.reply import Refused, illegal, missing
+from bot.venues.binance.reply import Refused, illegal, mandatory, missing
 
 CLIENT_ID: Final = re.compile(r"[\.A-Z\:/a-z0-9_-]{1,36}")
 ID: Final = re.compile(r"[0-9]{1,18}")
@@ -218,12 +218,7 @@ class OrderForm:
 
 def number(params: Mapping[str, str], name: str) -> Decimal:
     """A decimal parameter."""
-    text = params.get(name, "")
-    if not text:
-        raise missing(name)
-    if DECIMAL.fullmatch(text) is None:
-        raise illegal(name, "^([0-9]{1,20})(\\.[0-9]{1,20})?$")
-    return Decimal(text)
+    return Decimal(mandatory(params, name, DECIMAL, "^([0-9]{1,20})(\\.[0-9]{1,20})?$"))
 
 
 def filter_failure(name: str) -> Refused:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from bot.venues.binance.limits import Weights
-from bot.venues.binance.reply import Refused, Reply, Request
+from bot.venues.binance.reply import DIGITS, DIGITS_LEGAL, Refused, Reply, Request, illegal
 from bot.venues.binance.seat import Seat
 from bot.venues.binance.signing import check_signature, check_time, parameters
 
@@ -118,11 +118,8 @@ def integer(params: Mapping[str, str], name: str, default: int, most: int | None
     text = params.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise Refused(
-            -1100,
-            f"Illegal characters found in parameter '{name}'; legal range is '^[0-9]{{1,20}}$'.",
-        )
+    if DIGITS.fullmatch(text) is None:
+        raise illegal(name, DIGITS_LEGAL)
     return int(text) if most is None else max(1, min(int(text), most))
 
 

@@ -15,7 +15,7 @@ from bot.domain.units import Side
 from bot.venues.binance.limits import WEIGHT_MAX, Weights
 from bot.venues.binance.listing import TRADING, exchange_info, nothing_listed
 from bot.venues.binance.publictext import PublicText, Shown
-from bot.venues.binance.reply import Refused, Reply, illegal, missing
+from bot.venues.binance.reply import DIGITS, DIGITS_LEGAL, Refused, Reply, illegal, missing
 from bot.venues.binance.tally import INTERVALS, TRADES_MAX, Tally, Trade
 
 DEPTH_LIMITS: Final = (5, 10, 20, 50, 100, 500, 1_000)  # the only ones that USD-M knows
@@ -23,7 +23,6 @@ DEPTH_MAX: Final = {"binance-spot": 5_000, "binance-usdm": 1_000}
 
 _REST_PATH: Final = re.compile(r"/(api|fapi|dapi|eapi|sapi)/v\d/(\w[\w/-]*)")
 _SYMBOL: Final = re.compile(r"[A-Z0-9\-_.]{1,20}")
-_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
 class Funding(NamedTuple):
@@ -266,8 +265,8 @@ def number(query: Mapping[str, str], name: str, default: int, most: int | None =
     text = query.get(name)
     if text is None:
         return default
-    if _NUMBER.fullmatch(text) is None:
-        raise illegal(name, "^[0-9]{1,20}$")
+    if DIGITS.fullmatch(text) is None:
+        raise illegal(name, DIGITS_LEGAL)
     return int(text) if most is None else max(1, min(int(text), most))
 
 

@@ -1,8 +1,14 @@
 """An answer to a REST request of Binance's, and the error that becomes one."""
 
-from typing import NamedTuple
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import msgspec
+
+# An integer parameter, as we take it (what fits in 64 bits) and as the venue words it.
+DIGITS: Final = re.compile(r"[0-9]{1,18}")
+DIGITS_LEGAL: Final = "^[0-9]{1,20}$"
 
 
 class Reply(NamedTuple):
@@ -31,6 +37,19 @@ class Refused(Exception):
         super().__init__(text)
         self.code = code
         self.reply = Reply(status, msgspec.json.encode({"code": code, "msg": text}))
+
+
+def mandatory(params: Mapping[str, str], name: str, form: re.Pattern[str], legal: str) -> str:
+    """A parameter that must be there and have a form, which the venue calls `legal`.
+
+    Raises Refused.
+    """
+    text = params.get(name, "")
+    if not text:
+        raise missing(name)
+    if form.fullmatch(text) is None:
+        raise illegal(name, legal)
+    return text
 
 
 def missing(name: str) -> Refused:

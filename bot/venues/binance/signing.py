@@ -6,20 +6,25 @@ they were sent; a timestamp that is neither older than `recvWindow` nor a second
 """
 
 import hmac
-import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Final
 from urllib.parse import parse_qsl
 
-from bot.venues.binance.reply import Refused, Request, illegal, missing
+from bot.venues.binance.reply import (
+    DIGITS,
+    DIGITS_LEGAL,
+    Refused,
+    Request,
+    mandatory,
+    missing,
+)
 
 RECV_WINDOW_MS: Final = 5_000
 RECV_WINDOW_MS_MAX: Final = 60_000
 AHEAD_MS_MAX: Final = 1_000
 
 _SIGNATURE: Final = "signature="
-_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
 def parameters(request: Request) -> dict[str, str]:
@@ -64,9 +69,4 @@ def check_time(params: Mapping[str, str], arrived: int) -> None:
 
 
 def _number(params: Mapping[str, str], name: str) -> int:
-    text = params.get(name, "")
-    if not text:
-        raise missing(name)
-    if _NUMBER.fullmatch(text) is None:
-        raise illegal(name, "^[0-9]{1,20}$")
-    return int(text)
+    return int(mandatory(params, name, DIGITS, DIGITS_LEGAL))
