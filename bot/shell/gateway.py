@@ -35,16 +35,15 @@ from bot.domain.events import (
     OutcomeLost,
     OwnEvent,
 )
-from bot.domain.units import NS_PER_MS, Side
+from bot.domain.units import NS_PER_MS
 from bot.shell.clock import Clock
 from bot.shell.entries import Entries, Entry
 from bot.shell.inbox import Inbox
 from bot.shell.outbox import Outbox, Tasks
 from bot.shell.resolver import Resolver, settled
+from bot.shell.statements import FillKey
 from bot.shell.wire import CallFailed, Gate
 from bot.venues.orderentry import Call, OrderCodec, OrderReport, Refusal, Verdict
-
-FillKey = tuple[str, str, Side]  # order, trade, side: one execution
 
 STALE_NS: Final = 500 * NS_PER_MS  # a quote older than this is not sent any more
 CANCEL_AGAIN_S: Final = 0.25

@@ -29,15 +29,13 @@ from bot.core.reconcile import (
 from bot.domain.events import (
     Cleared,
     Event,
-    Filled,
-    FillRecovered,
     Obstructed,
     PositionAdopted,
 )
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_S
 from bot.shell.clock import Clock
-from bot.shell.statements import FillKey, ReadFailed, Statements, fill_key
+from bot.shell.statements import FillKey, ReadFailed, Statements, fill_key, told
 from bot.shell.takeover import HISTORY_NS, OVERLAP_NS, Previous, Takeover, another_instance
 from bot.venues.orderentry import Execution, Holdings, OrderReport
 
@@ -393,21 +391,9 @@ class Reconciler:
             key = fill_key(fill)
             if key in self._covered or self._beliefs.knows_fill(key):
                 continue
-            kind = Filled if self._beliefs.knows_order(fill.order_id) else FillRecovered
+            known = self._beliefs.knows_order(fill.order_id)
             self._log.warning("fill_recovered", order=fill.order_id, trade=fill.trade_id)
-            self._put(
-                kind(
-                    at=self._clock.now(),
-                    order_id=fill.order_id,
-                    trade_id=fill.trade_id,
-                    side=fill.side,
-                    tick=fill.tick,
-                    lots=fill.lots,
-                    maker=fill.maker,
-                    fee=fill.fee,
-                    fee_currency=fill.fee_currency,
-                )
-            )
+            self._put(told(fill, fill.order_id, self._clock.now(), known=known))
 
     async def _adopt(self, lots: int, believed: int, reason: Literal["start", "reconcile"]) -> None:
         """Take `lots` for our position, once there is a price to value the difference at."""

@@ -15,7 +15,6 @@ from bot.domain.events import (
     AccountEvent,
     Amended,
     CancelRejected,
-    Filled,
     OrderCancelled,
     OrderExpired,
     OrderOpened,
@@ -25,6 +24,7 @@ from bot.domain.events import (
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.shell.clock import Clock
 from bot.shell.entries import Entry
+from bot.shell.statements import told
 from bot.shell.wire import CallFailed
 from bot.venues.orderentry import Call, OrderCodec, OrderReport, Status, Verdict
 
@@ -165,20 +165,7 @@ class Resolver:
             return
         now = self._clock.now()
         for one in executions:
-            self._put(
-                Filled(
-                    now,
-                    entry.order_id,
-                    one.trade_id,
-                    one.side,
-                    one.tick,
-                    one.lots,
-                    one.maker,
-                    0,
-                    one.fee,
-                    one.fee_currency,
-                )
-            )
+            self._put(told(one, entry.order_id, now, known=True))
 
 
 def delays(*, soon: bool) -> Iterator[float]:

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from msgspec.structs import replace
 
+from bot.domain.events import Filled, FillRecovered
 from bot.domain.units import NS_PER_MS, Side
 from bot.shell.wire import CallFailed
 from bot.venues.orderentry import (
@@ -48,6 +49,22 @@ class Caller(Protocol):
 def fill_key(fill: Execution) -> FillKey:
     """What makes an execution the same one, whoever tells of it."""
     return fill.order_id, fill.trade_id, fill.side
+
+
+def told(fill: Execution, order_id: str, at: int, *, known: bool) -> Filled | FillRecovered:
+    """An execution of an order as the engine learns it; `known`: it still knows that order."""
+    kind = Filled if known else FillRecovered
+    return kind(
+        at=at,
+        order_id=order_id,
+        trade_id=fill.trade_id,
+        side=fill.side,
+        tick=fill.tick,
+        lots=fill.lots,
+        maker=fill.maker,
+        fee=fill.fee,
+        fee_currency=fill.fee_currency,
+    )
 
 
 class Statements:

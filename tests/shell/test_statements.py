@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from bot.domain.units import NS_PER_S
-from bot.shell.statements import ReadFailed, Statements, fill_key
+from bot.domain.events import Filled, FillRecovered
+from bot.domain.units import NS_PER_S, Side
+from bot.shell.statements import ReadFailed, Statements, fill_key, told
 from bot.venues.binance.ids import is_own
 from bot.venues.binance.ordercodec import order_codec
-from bot.venues.orderentry import Call, Refusal, Status, Verdict
+from bot.venues.orderentry import Call, Execution, Refusal, Status, Verdict
 from tests.shell.account import BAD_KEY, LOST, T0, USDM, Time, Venue, statements
 
 
@@ -69,6 +70,17 @@ async def test_executions_of_every_page_once(world: SimpleNamespace, page: int) 
     assert [fill.trade_id for fill in fills] == [f"t{n + 1}" for n in range(20)]
     assert len({fill_key(fill) for fill in fills}) == 20
     assert all(fill.order_id == "mm-1" for fill in fills)
+
+
+@pytest.mark.parametrize(("known", "kind"), [(True, Filled), (False, FillRecovered)])
+def test_an_execution_as_the_engine_learns_it(known: bool, kind: type[Any]) -> None:
+    fee = Decimal("0.01")
+    fill = Execution(T0, "", "v1", "t1", Side.SELL, 100, 5, True, fee, "USDT")
+    event = told(fill, "mm-1", T0 + 7, known=known)
+    assert type(event) is kind
+    assert (event.at, event.order_id, event.trade_id) == (T0 + 7, "mm-1", "t1")
+    assert (event.side, event.tick, event.lots, event.maker) == (Side.SELL, 100, 5, True)
+    assert (event.fee, event.fee_currency) == (fee, "USDT")
 
 
 async def test_a_failed_page_fails_all(world: SimpleNamespace) -> None:
