@@ -15,7 +15,6 @@ from select import select
 from socket import socket
 from subprocess import PIPE, Popen, TimeoutExpired
 from tempfile import TemporaryFile
-from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 import uvloop
@@ -98,12 +97,7 @@ class ExchangeProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it by closing its standard input, by force when that does not help."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None

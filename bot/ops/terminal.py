@@ -10,7 +10,6 @@ import io
 import re
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final, Self, TextIO, cast
 
 from rich._export_format import CONSOLE_SVG_FORMAT
@@ -197,12 +196,7 @@ class Terminal:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:
