@@ -6,8 +6,8 @@ real sockets.
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -162,6 +162,17 @@ class Scene:
 Build = Callable[..., Scene]
 
 
+@asynccontextmanager
+async def running(job: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """A job for as long as the context holds."""
+    task = asyncio.create_task(job)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 async def nothing(*_: Any) -> None:
     """In place of what a test is not about."""
 
@@ -207,10 +218,8 @@ async def test_what_makes_it_unfit_to_have_orders_rest(
     assert not healthy()  # whatever the engine has heard by now: the account was not taken over
     for name in ("start", "run"):
         monkeypatch.setattr(Reconciler, name, nothing)
-    stream = asyncio.create_task(scene.execution.stream.run())
-    await asyncio.sleep(1.0)
-    stream.cancel()
-    await asyncio.wait([stream])
+    async with running(scene.execution.stream.run()):
+        await asyncio.sleep(1.0)
     now = scene.clock.now()
     scene.engine.apply(Obstructed(now, "private_stream", "away"))
     scene.engine.apply(Obstructed(now, "reconcile", "not read"))
@@ -268,17 +277,15 @@ async def test_the_first_opening_takes_the_account_over_and_later_ones_compare(
         calls.append("run")
 
     monkeypatch.setattr(Reconciler, "run", watch)
-    stream = asyncio.create_task(scene.execution.stream.run())
-    await asyncio.sleep(1.0)
-    assert calls == ["start", "run"]
-    assert cleared(scene.heard()) == ["private_stream"]
-    scene.wire.end_stream("gone")
-    await asyncio.sleep(2.0)
-    assert calls == ["start", "run", "reconnected"]
-    assert early == []  # nothing is cleared before everything missed was pulled
-    assert cleared(scene.heard()) == ["private_stream"]
-    stream.cancel()
-    await asyncio.wait([stream])
+    async with running(scene.execution.stream.run()):
+        await asyncio.sleep(1.0)
+        assert calls == ["start", "run"]
+        assert cleared(scene.heard()) == ["private_stream"]
+        scene.wire.end_stream("gone")
+        await asyncio.sleep(2.0)
+        assert calls == ["start", "run", "reconnected"]
+        assert early == []  # nothing is cleared before everything missed was pulled
+        assert cleared(scene.heard()) == ["private_stream"]
     await scene.close()
 
 
@@ -286,12 +293,10 @@ async def test_the_first_opening_takes_the_account_over_and_later_ones_compare(
 async def test_an_account_that_refuses_the_key_ends_the_run(build: Build) -> None:
     scene = build()
     scene.venue.before["open_orders"] = [BAD_KEY]
-    stream = asyncio.create_task(scene.execution.stream.run())
-    await asyncio.sleep(1.0)
-    ((why, code),) = scene.stops
-    assert ("bad_key" in why, code) == (True, EXIT_REFUSED)
-    stream.cancel()
-    await asyncio.wait([stream])
+    async with running(scene.execution.stream.run()):
+        await asyncio.sleep(1.0)
+        ((why, code),) = scene.stops
+        assert ("bad_key" in why, code) == (True, EXIT_REFUSED)
     await scene.close()
 
 
@@ -307,13 +312,11 @@ async def test_another_bot_on_the_account_ends_the_run(
 
     monkeypatch.setattr(Reconciler, "start", nothing)
     monkeypatch.setattr(Reconciler, "run", finds)
-    stream = asyncio.create_task(scene.execution.stream.run())
-    await asyncio.sleep(4.0)
-    assert scene.stops == []
-    await asyncio.sleep(2.0)
-    assert scene.stops == [("another bot places orders", EXIT_REFUSED)]
-    stream.cancel()
-    await asyncio.wait([stream])
+    async with running(scene.execution.stream.run()):
+        await asyncio.sleep(4.0)
+        assert scene.stops == []
+        await asyncio.sleep(2.0)
+        assert scene.stops == [("another bot places orders", EXIT_REFUSED)]
     await scene.close()
 
 
@@ -321,14 +324,12 @@ async def test_another_bot_on_the_account_ends_the_run(
 async def test_a_stream_that_is_mute_about_an_order_is_opened_anew(build: Build) -> None:
     scene = build()
     scene.venue.silent = True
-    tending = asyncio.create_task(scene.execution.gateway.run())
-    order_id = scene.place()
-    await asyncio.sleep(MUTE_NS / NS_PER_S - 0.5)
-    assert scene.wire.restarts == []
-    await asyncio.sleep(1.0)
-    assert scene.wire.restarts == [f"mute about {order_id}"]
-    tending.cancel()
-    await asyncio.wait([tending])
+    async with running(scene.execution.gateway.run()):
+        order_id = scene.place()
+        await asyncio.sleep(MUTE_NS / NS_PER_S - 0.5)
+        assert scene.wire.restarts == []
+        await asyncio.sleep(1.0)
+        assert scene.wire.restarts == [f"mute about {order_id}"]
     await scene.close()
 
 

@@ -22,6 +22,7 @@ from bot.modes.settings import load
 from bot.modes.watchdog import Watch
 from bot.shell.heartbeat import State, bot_path, pid_namespace, read_beat, watchdog_path
 from bot.shell.peer import Credentials
+from tests.shell.test_watchdog import BOT
 from tests.shell.wire import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,20 +34,6 @@ OPEN = {"binance-spot": "/api/v3/openOrders", "binance-usdm": "/fapi/v1/openOrde
 ORDER = {"binance-spot": "/api/v3/order", "binance-usdm": "/fapi/v1/order"}
 TIME = {"binance-spot": "/api/v3/time", "binance-usdm": "/fapi/v1/time"}
 START_S = 40.0  # ccxt alone takes seconds to import on a busy machine
-
-BOT = """
-import sys, time
-from pathlib import Path
-from bot.shell.clock import Clock
-from bot.shell.heartbeat import Heartbeat, State
-heart = Heartbeat(
-    Path(sys.argv[1]), Clock(), epoch="mm0a1b2c", venue="v", symbol="S", state=State.QUOTING
-)
-print("beating", flush=True)
-for turn in range(1, 100_000):
-    heart.beat(turn, State.QUOTING)
-    time.sleep(0.01)
-"""
 
 
 class Venue:
@@ -166,7 +153,7 @@ class Bench:
         """A process that does nothing but beat."""
         path = str(bot_path(self.state, self.name))
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", BOT, path, env=self.env, stdout=PIPE
+            sys.executable, "-c", BOT, path, "mm0a1b2c", env=self.env, stdout=PIPE
         )
         assert process.stdout is not None
         assert await process.stdout.readline() == b"beating\n"

@@ -417,7 +417,7 @@ from pathlib import Path
 from bot.shell.clock import Clock
 from bot.shell.heartbeat import Heartbeat, State
 heart = Heartbeat(
-    Path(sys.argv[1]), Clock(), epoch="mm1", venue="v", symbol="S", state=State.QUOTING
+    Path(sys.argv[1]), Clock(), epoch=sys.argv[2], venue="v", symbol="S", state=State.QUOTING
 )
 print("beating", flush=True)
 for turn in range(1, 100_000):
@@ -430,7 +430,7 @@ for turn in range(1, 100_000):
 def bot(path: Path) -> "Iterator[subprocess.Popen[str]]":
     """A process that does nothing but beat."""
     with subprocess.Popen(
-        [sys.executable, "-c", BOT, str(path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", BOT, str(path), "mm1"], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "beating\n"
