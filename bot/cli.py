@@ -195,7 +195,7 @@ def _foreign(counts: dict[str, int], instrument: "Instrument", captures: list[Pa
 
 
 def _emit_bbo(instrument: "Instrument", pieces: Iterator[bytes], captures: list[Path]) -> None:
-    from bot.modes.paperrun import new_codec
+    from bot.modes.enginerun import new_codec
     from bot.modes.replay import bbo_lines
 
     codec = new_codec(instrument)
@@ -212,13 +212,13 @@ def _replay(
     to: Path | None,
     as_json: bool,
 ) -> None:
-    from bot.modes.paperrun import PaperRun, new_engine
+    from bot.modes.enginerun import EngineRun, new_engine
     from bot.modes.replay import emitted, first_and_rest, start_run
 
     new_engine(settings)  # what it refuses must not leave a run folder behind
     first, pieces = first_and_rest(pieces)
     run = None if to is None else start_run(settings, to, first)
-    work = PaperRun(settings, run, emitted(emit, settings.instrument, sys.stdout.buffer.write))
+    work = EngineRun(settings, run, emitted(emit, settings.instrument, sys.stdout.buffer.write))
     work.feed_all(pieces)
     _foreign(work.codec.counts(), settings.instrument, captures)
     result = work.result()

@@ -30,7 +30,7 @@ from bot.domain.decisions import Decision, Place  # noqa: E402
 from bot.journal.capture import chunks  # noqa: E402
 from bot.journal.log import DecisionDigest  # noqa: E402
 from bot.market.book import Book  # noqa: E402
-from bot.modes.paperrun import PaperRun, new_engine, paper_venue  # noqa: E402
+from bot.modes.enginerun import EngineRun, new_engine, paper_venue  # noqa: E402
 from bot.modes.replay import start_run  # noqa: E402
 from bot.modes.settings import Loaded, load  # noqa: E402
 from bot.ops.summary import Summary  # noqa: E402
@@ -274,7 +274,7 @@ def replay(loaded: Loaded, capture: Path) -> dict[str, Any]:
     """A replay as the command does it: decompressing, with the journal on."""
     with tempfile.TemporaryDirectory() as folder:
         run = start_run(loaded, Path(folder), next(chunks([capture])))
-        replay = PaperRun(loaded, run)
+        replay = EngineRun(loaded, run)
         gc.collect()
         replay.feed_all(chunks([capture]))
         return replay.result()
@@ -282,7 +282,7 @@ def replay(loaded: Loaded, capture: Path) -> dict[str, Any]:
 
 def row_by_row_digest(loaded: Loaded, capture: Path) -> str:
     """Digest of the decisions when no compiled call takes more than one row."""
-    replay = PaperRun(loaded, rows_max=1)
+    replay = EngineRun(loaded, rows_max=1)
     replay.feed_all(chunks([capture]))
     return replay.digest.hexdigest
 

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from bot.core.engine import Engine  # noqa: E402 - run as a script: the path comes first
 from bot.domain.decisions import Decision  # noqa: E402
 from bot.journal.capture import chunks  # noqa: E402
-from bot.modes.paperrun import PaperRun  # noqa: E402
+from bot.modes.enginerun import EngineRun  # noqa: E402
 from bot.modes.run import feed_limits  # noqa: E402
 from bot.modes.settings import Loaded, load  # noqa: E402
 from bot.shell.clock import Clock  # noqa: E402
@@ -80,7 +80,7 @@ class Stopwatch:
     """Notes when a decision was made, by the oldest frame that its batch had learned."""
 
     def __init__(self) -> None:
-        self.paper: PaperRun | None = None
+        self.engine_run: EngineRun | None = None
         self.seen = 0  # frames learned before this batch
         self.decided_at: list[tuple[int, int, bool]] = []
 
@@ -92,19 +92,19 @@ class Stopwatch:
 
     def decided(self, now: int, decisions: Sequence[Decision], engine: Engine) -> None:
         """A decision: note it if a frame led to it."""
-        assert self.paper is not None
-        if self.paper.pump.frames > self.seen:
+        assert self.engine_run is not None
+        if self.engine_run.pump.frames > self.seen:
             self.decided_at.append((self.seen, clock(), bool(decisions)))
 
     def batch_done(self, began: int, done: int) -> None:
         """Forget the batch."""
-        assert self.paper is not None
-        self.seen = self.paper.pump.frames
+        assert self.engine_run is not None
+        self.seen = self.engine_run.pump.frames
 
 
 async def _receive(loaded: Loaded, port: int) -> list[tuple[int, int, bool]]:
     watch = Stopwatch()
-    paper = watch.paper = PaperRun(loaded, eyes=(watch,), mode="paper")
+    run = watch.engine_run = EngineRun(loaded, eyes=(watch,), mode="paper")
     now = Clock()
     inbox = Inbox(now, frames_max=10_000, bytes_max=64 << 20)
     settings = loaded.settings
@@ -112,10 +112,10 @@ async def _receive(loaded: Loaded, port: int) -> list[tuple[int, int, bool]]:
     # The capture's depth stream has another speed in its name than the one asked for.
     limits = replace(feed_limits(loaded), depth_frozen_ms=0)
     feed = Feed(where, inbox, now, limits)
-    daemon = Daemon(paper.engine, paper.pump, inbox, now, lambda: None, watch.batch_done)
+    daemon = Daemon(run.engine, run.pump, inbox, now, lambda: None, watch.batch_done)
     listening = asyncio.create_task(feed.run())
     running = asyncio.create_task(daemon.run())
-    while paper.pump.frames < FRAMES:  # noqa: ASYNC110 - an event would be measured, too
+    while run.pump.frames < FRAMES:  # noqa: ASYNC110 - an event would be measured, too
         await asyncio.sleep(0.1)
     daemon.stop("enough")
     await running

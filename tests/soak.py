@@ -57,7 +57,7 @@ class Soak:
                 "tasks": len(asyncio.all_tasks()),
                 "fds": len(os.listdir("/proc/self/fd")),
                 "inbox": len(live.inbox),
-                "fills": live.paper.summary.fills,
+                "fills": live.engine_run.summary.fills,
             }
         )
         last = self.samples[-1]

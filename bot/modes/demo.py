@@ -114,7 +114,7 @@ class ExchangeProcess:
 
 def vitals(live: LiveRun, view: View, label: str, scenario: str, *, simulated: bool) -> Vitals:
     """How a run is doing, for the terminal."""
-    summary, feed = live.paper.summary, live.feed.stats()
+    summary, feed = live.engine_run.summary, live.feed.stats()
     seconds = (live.clock.now() - live.report.started_at) / 1e9
     loop_lag = live.report.loop_lag.quantile(0.99)
     p50, p99 = live.report.work.quantile(0.5), live.report.work.quantile(0.99)
@@ -127,15 +127,15 @@ def vitals(live: LiveRun, view: View, label: str, scenario: str, *, simulated: b
         decide_p50_us=None if p50 is None else p50 / 1e3,
         decide_p99_us=None if p99 is None else p99 / 1e3,
         loop_lag_p99_ms=None if loop_lag is None else loop_lag / 1e6,
-        frames_per_s=live.paper.pump.frames / seconds if seconds > 0 else 0.0,
+        frames_per_s=live.engine_run.pump.frames / seconds if seconds > 0 else 0.0,
         placed=summary.placed,
         cancelled=summary.cancelled,
         fills=summary.fills,
         two_sided=summary.uptime(view.now),
         connections=live.connections,
         reconnects=max(feed.connects - 1, 0),
-        gaps=live.paper.codec.gaps,
-        resyncs=max(live.paper.codec.sync.resyncs - 1, 0),
+        gaps=live.engine_run.codec.gaps,
+        resyncs=max(live.engine_run.codec.sync.resyncs - 1, 0),
         halts=len(summary.halts),
     )
 

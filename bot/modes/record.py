@@ -23,7 +23,7 @@ from bot.domain.units import NS_PER_S
 from bot.journal.capture import JournalError
 from bot.journal.run import run_name
 from bot.journal.segments import SEGMENT_BYTES, SegmentWriter
-from bot.modes.paperrun import new_codec
+from bot.modes.enginerun import new_codec
 from bot.modes.preflight import EXIT_UNREACHABLE
 from bot.modes.run import (
     BYTES_MAX,

@@ -15,7 +15,7 @@ from bot.domain.units import Side
 from bot.journal.run import Run
 from bot.market.book import Book
 from bot.market.kernels import TRUSTED
-from bot.modes.paperrun import new_run
+from bot.modes.enginerun import new_run
 from bot.modes.settings import Loaded
 from bot.venues.binance.marketdata import MarketData
 from bot.venues.binance.text import nanoseconds

@@ -22,8 +22,8 @@ from bot.domain.units import NS_PER_S
 from bot.domain.view import View
 from bot.journal.segments import retire
 from bot.modes.account import Account, open_account
+from bot.modes.enginerun import EngineRun, new_run
 from bot.modes.execution import Execution
-from bot.modes.paperrun import PaperRun, new_run
 from bot.modes.preflight import EXIT_UNREACHABLE, Finding, PreflightRefused
 from bot.modes.reload import Reload
 from bot.modes.runreport import RunReport
@@ -112,7 +112,7 @@ class LiveRun:
         self.supervisor = Supervisor(self._broke)
         self.execution: Execution | None = None
         self.rebuilt: Instrument | None = None  # what the venue made of the instrument
-        self.paper = PaperRun(
+        self.engine_run = EngineRun(
             loaded,
             self.folder,
             mode=settings.mode,
@@ -124,8 +124,8 @@ class LiveRun:
         )
         self.feed = Feed(where, self.inbox, self.clock, limits or derived)
         self.daemon = Daemon(
-            self.paper.engine,
-            self.paper.pump,
+            self.engine_run.engine,
+            self.engine_run.pump,
             self.inbox,
             self.clock,
             self.feed.request_snapshot,
@@ -133,7 +133,7 @@ class LiveRun:
         )
         watched = None if reread is None else (reread[0], loaded, self.inbox, self.clock, reread[1])
         self.reload = None if watched is None else Reload(*watched)
-        self.report = RunReport(self.paper, self.feed, self.inbox, self.clock)
+        self.report = RunReport(self.engine_run, self.feed, self.inbox, self.clock)
         self.web_port: int | None = None
         self.code = EXIT_DONE
         self._lag = 0  # of the event loop, ns, as last measured
@@ -204,7 +204,7 @@ class LiveRun:
                 for job in self._jobs(seconds):
                     self.supervisor.start(job)
                 if not await self._trade():
-                    orders = repr(self.paper.engine.orders)
+                    orders = repr(self.engine_run.engine.orders)
                     self.log.error("orders_unconfirmed", orders=orders)
                     if self._interrupts < 2:  # else it was wanted so
                         self.code = EXIT_BROKEN
@@ -298,12 +298,12 @@ class LiveRun:
     async def _sampling(self) -> None:
         while True:
             await asyncio.sleep(self._sample_s)
-            view = self.paper.engine.view(levels=16)
-            segments = self.paper.segments
+            view = self.engine_run.engine.view(levels=16)
+            segments = self.engine_run.segments
             assert segments is not None
             segments.pass_on()  # a crash loses a second of market data at most
             self.db.sample(view)
-            heard = int(self.paper.engine.book.head[0]["recv"])
+            heard = int(self.engine_run.engine.book.head[0]["recv"])
             self.metrics.sample(
                 view,
                 feed_age_ns=max(0, self.clock.now() - (heard or self.report.started_at)),
@@ -337,13 +337,13 @@ class LiveRun:
         others = [] if self._connections else ["feed not connected"]
         if self.daemon.reason:
             others.append(f"stopping: {self.daemon.reason}")
-        if not self.paper.engine.book.trusted:
+        if not self.engine_run.engine.book.trusted:
             others += [f"{name} ({n})" for name, n in sorted(self.report.obstacles().items())]
-        return readiness(self.paper.engine.view(), others)
+        return readiness(self.engine_run.engine.view(), others)
 
     def _close(self) -> None:
         reason = self.daemon.reason or "cancelled"
-        self.supervisor.do(lambda: self.paper.close(reason))
+        self.supervisor.do(lambda: self.engine_run.close(reason))
         self.db.note(self.clock.now(), "stopped", {"reason": reason, "code": self.code})
         self.supervisor.do(self.db.close)
         self.log.info("run_ended", reason=reason, code=self.code, folder=str(self.folder.path))

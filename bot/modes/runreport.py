@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from bot.domain.units import NS_PER_MS, NS_PER_S
-from bot.modes.paperrun import PaperRun
+from bot.modes.enginerun import EngineRun
 from bot.shell.clock import Clock
 from bot.shell.feed import Feed
 from bot.shell.inbox import Inbox
@@ -22,8 +22,8 @@ STATUS: Final = Path("/proc/self/status")  # what the kernel says of this proces
 class RunReport:
     """One live run in numbers, from now on; `loop_lag` and `work` are filled by the run."""
 
-    def __init__(self, paper: PaperRun, feed: Feed, inbox: Inbox, clock: Clock) -> None:
-        self._paper = paper
+    def __init__(self, run: EngineRun, feed: Feed, inbox: Inbox, clock: Clock) -> None:
+        self._run = run
         self._feed = feed
         self._inbox = inbox
         self._clock = clock
@@ -36,7 +36,7 @@ class RunReport:
 
     def obstacles(self) -> dict[str, int]:
         """What keeps a book from being built, and how often it did."""
-        counts, feed = self._paper.codec.counts(), self._feed.stats()
+        counts, feed = self._run.codec.counts(), self._feed.stats()
         found = {f"snapshot: {cause}": n for cause, n in feed.snapshot_failures.items()}
         found |= {f"connection: {cause}": n for cause, n in feed.refused.items()}
         unreadable = counts["unreadable"] + counts["unreadable_depth"]
@@ -49,13 +49,13 @@ class RunReport:
         if new or (found != self._told and now - self._told_at > MINUTE_NS):
             self._told, self._told_at = found, now
             self._log.warning(
-                "no_book_yet" if not self._paper.engine.book.trusted else "obstacles",
+                "no_book_yet" if not self._run.engine.book.trusted else "obstacles",
                 **{name.replace(": ", "_"): n for name, n in sorted(found.items())},
             )
 
     def trusted_share(self) -> float:
         """Share of the run's time in which the book was trusted."""
-        summary, now = self._paper.summary, self._paper.pump.now
+        summary, now = self._run.summary, self._run.pump.now
         if summary.first_trusted_ns is None or now <= self.started_at:
             return 0.0
         trusted = now - summary.first_trusted_ns - summary.untrusted_ns
@@ -64,9 +64,9 @@ class RunReport:
     def result(self, reason: str) -> dict[str, Any]:
         """What `--json` prints of a run that ended for this reason: programs rely on its keys."""
         feed = self._feed.stats()
-        self._paper.wall_s = (self._clock.now() - self.started_at) / NS_PER_S
+        self._run.wall_s = (self._clock.now() - self.started_at) / NS_PER_S
         return {
-            **self._paper.result(),
+            **self._run.result(),
             "trusted_share": self.trusted_share(),
             "reason": reason,
             "reconnects": max(feed.connects - 1, 0),

@@ -18,7 +18,7 @@ from numba.extending import is_jitted
 from bot import KERNELS
 from bot.domain.units import Side
 from bot.market.book import Book
-from bot.modes.paperrun import PaperRun
+from bot.modes.enginerun import EngineRun
 from bot.modes.replay import bbo_lines, first_and_rest
 from bot.modes.settings import Loaded, load
 from bot.venues.binance.marketdata import MarketData
@@ -122,7 +122,7 @@ def _frames() -> None:
 def _run() -> None:
     """The pump with engine and paper venue, and the lines of `--emit bbo`."""
     loaded = _configuration()
-    replay = PaperRun(loaded)
+    replay = EngineRun(loaded)
     replay.feed_all([_chunk()])
     first, rest = first_and_rest(iter([_chunk()]))
     assert first

@@ -11,7 +11,7 @@ from bot.journal.capture import JournalError, chunks
 from bot.journal.run import Run, open_run
 from bot.journal.segments import SegmentWriter, read_segments
 from bot.modes.audit import audit
-from bot.modes.paperrun import PaperRun
+from bot.modes.enginerun import EngineRun
 from bot.modes.replay import start_run
 from bot.modes.settings import load
 
@@ -32,7 +32,7 @@ def run(lines, tmp_path) -> Run:
 def journalled(lines: list[bytes], root: Path) -> Run:
     loaded = load(ROOT / "config" / "paper-binance-usdm.yaml", env={})
     run = start_run(loaded, root, lines[0])
-    PaperRun(loaded, run).feed_all([b"".join(lines[:5_000]), b"".join(lines[5_000:])])
+    EngineRun(loaded, run).feed_all([b"".join(lines[:5_000]), b"".join(lines[5_000:])])
     return run
 
 

@@ -24,8 +24,8 @@ from bot.domain.view import View
 from bot.journal.run import Run
 from bot.modes.account import Account
 from bot.modes.demo import on_exchange
+from bot.modes.enginerun import new_engine
 from bot.modes.execution import EMPTY_NS, PROTECTION, SWEEP_NS_MAX, Execution
-from bot.modes.paperrun import new_engine
 from bot.modes.preflight import EXIT_REFUSED
 from bot.modes.previous import ACCOUNT
 from bot.modes.run import LiveRun

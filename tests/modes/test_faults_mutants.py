@@ -140,13 +140,13 @@ def cancel_is_taken_for_done(live: LiveRun) -> None:
 
 
 def unknown_blocks_nothing(live: LiveRun) -> None:
-    live.paper.engine.orders.__class__ = type("Lax", (OrderTable,), {
+    live.engine_run.engine.orders.__class__ = type("Lax", (OrderTable,), {
         "__slots__": (), "blocked": lambda self, side: False,
     })  # fmt: skip
 
 
 def fills_count_every_time(live: LiveRun) -> None:
-    engine = live.paper.engine
+    engine = live.engine_run.engine
     apply, told = engine.apply, [0]
 
     def applied(event: Any) -> bool:
@@ -159,7 +159,7 @@ def fills_count_every_time(live: LiveRun) -> None:
 
 
 def fills_are_known_by_trade_id(live: LiveRun) -> None:
-    engine = live.paper.engine
+    engine = live.engine_run.engine
     apply, seen = engine.apply, set[str]()
 
     def applied(event: Any) -> bool:
@@ -185,7 +185,7 @@ def gate_is_asked_before_the_wait(live: LiveRun) -> None:
 
 
 def gate_knows_no_position_limit(live: LiveRun) -> None:
-    engine = live.paper.engine
+    engine = live.engine_run.engine
     engine.gate.tighten(replace(live.loaded.params.risk, max_position_lots=10**6))
 
 

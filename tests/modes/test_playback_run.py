@@ -15,7 +15,7 @@ from bot.journal.run import Run
 from bot.journal.segments import read_segments
 from bot.modes.audit import audit
 from bot.modes.demo import ExchangeProcess, on_exchange
-from bot.modes.paperrun import PaperRun, new_codec
+from bot.modes.enginerun import EngineRun, new_codec
 from bot.modes.replay import bbo_lines
 from bot.modes.run import BYTES_MAX, EXIT_DONE, FRAMES_MAX, LiveRun, feed_limits
 from bot.modes.serve import Serving, new_playback
@@ -62,7 +62,7 @@ class Stepped:
         where = endpoints(settings.venue, settings.symbol, base=f"http://127.0.0.1:{port}")
         self.run = Run.create(folder, "run")
         self.run.write_manifest({})
-        self.paper = PaperRun(loaded, self.run, mode="paper", started_at=clock.now())
+        self.engine_run = EngineRun(loaded, self.run, mode="paper", started_at=clock.now())
         self.inbox = Inbox(clock, frames_max=FRAMES_MAX, bytes_max=BYTES_MAX)
         self.feed = Feed(where, self.inbox, clock, feed_limits(loaded))
         self.clock = clock
@@ -71,20 +71,20 @@ class Stepped:
         """Wait for the next item and let the run have it."""
         await self.inbox.wait(None)
         (item,) = self.inbox.drain(FRAMES_MAX)
-        self.paper.pump.batch([item], self.clock.now())
+        self.engine_run.pump.batch([item], self.clock.now())
         self.look()
         return item
 
     def wake_until(self, now: int) -> None:
         """Every wake-up that a loop with an exact timer would make up to `now`."""
-        while (due := self.paper.pump.due()) is not None and due <= now:
+        while (due := self.engine_run.pump.due()) is not None and due <= now:
             self.clock.at = due
-            self.paper.pump.wake(due)
+            self.engine_run.pump.wake(due)
             self.look()
 
     def look(self) -> None:
         """Fetch a snapshot if the book wants one."""
-        if self.paper.pump.wants_snapshot(self.clock.now()):
+        if self.engine_run.pump.wants_snapshot(self.clock.now()):
             self.feed.request_snapshot()
 
 
@@ -147,7 +147,7 @@ async def stepped_through(
         finally:
             feeding.cancel()
             await asyncio.wait([feeding])
-        live.paper.close("end of capture")
+        live.engine_run.close("end of capture")
     return live
 
 
@@ -162,12 +162,12 @@ async def test_a_run_over_sockets_journals_and_decides_as_a_replay(
     own = books(loaded, read_segments(live.run.journal))
     assert own == books(loaded, [b"".join(lines)])
     assert len(own) > 1_000
-    replay = PaperRun(loaded)
+    replay = EngineRun(loaded)
     replay.feed_all([b"".join(lines)])
-    assert live.paper.digest.hexdigest == replay.digest.hexdigest
+    assert live.engine_run.digest.hexdigest == replay.digest.hexdigest
     assert replay.summary.placed > 300
     assert replay.summary.fills > 10
-    result, expected = live.paper.result(), replay.result()
+    result, expected = live.engine_run.result(), replay.result()
     ours = {"run", "wall_s", "frames_per_s"}
     assert {k: v for k, v in result.items() if k not in ours} == {
         k: v for k, v in expected.items() if k not in ours

@@ -24,7 +24,7 @@ from bot.cli import app
 from bot.journal.capture import JournalError, chunks
 from bot.journal.segments import read_segments
 from bot.modes import record
-from bot.modes.paperrun import PaperRun
+from bot.modes.enginerun import EngineRun
 from bot.modes.record import Recording
 from bot.modes.replay import bbo_lines
 from bot.modes.serve import new_server
@@ -87,8 +87,8 @@ def frames_of(lines: Sequence[bytes]) -> list[bytes]:
     return [line.split(b" ", 1)[1] for line in lines]
 
 
-def replayed(loaded: Loaded, files: Sequence[Path]) -> PaperRun:
-    run = PaperRun(loaded)
+def replayed(loaded: Loaded, files: Sequence[Path]) -> EngineRun:
+    run = EngineRun(loaded)
     run.feed_all(chunks(files))
     return run
 
@@ -303,7 +303,7 @@ async def test_signals(tmp_path: Path) -> None:
     for (_, said, at), folder, name in zip(ends, folders, codes, strict=True):
         lines = readable(folder)
         assert int(lines[-1].split(b" ")[0]) > at - 2_000_000_000
-        run = PaperRun(load(USDM, env={}))
+        run = EngineRun(load(USDM, env={}))
         run.feed_all([b"\n".join(lines) + b"\n"])
         assert run.codec.gaps == 0
         assert run.engine.book.trusted

@@ -7,16 +7,16 @@ import pytest
 
 from bot.domain.instrument import Instrument
 from bot.journal.capture import chunks
-from bot.modes.paperrun import PaperRun, new_engine
+from bot.modes.enginerun import EngineRun, new_engine
 from bot.modes.replay import exact, first_and_rest
 from bot.modes.settings import ConfigError, load
 
 ROOT = Path(__file__).parents[2]
 
 
-def run(market: str, capture: Path, *sets: str) -> PaperRun:
+def run(market: str, capture: Path, *sets: str) -> EngineRun:
     loaded = load(ROOT / "config" / f"paper-binance-{market}.yaml", env={}, sets=sets)
-    replay = PaperRun(loaded)
+    replay = EngineRun(loaded)
     replay.feed_all(chunks([capture]))
     return replay
 
@@ -57,7 +57,7 @@ def test_the_same_capture_twice_makes_the_same_decisions(usdm, usdm_capture):
 
 def test_frame_by_frame_makes_the_same_decisions(usdm, usdm_capture):
     loaded = load(ROOT / "config" / "paper-binance-usdm.yaml", env={})
-    replay = PaperRun(loaded, rows_max=1)
+    replay = EngineRun(loaded, rows_max=1)
     replay.feed_all(chunks([usdm_capture]))
     assert replay.result()["decisions_sha256"] == usdm["decisions_sha256"]
 

@@ -92,7 +92,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def working(live: LiveRun) -> int:
-    return sum(len(live.paper.engine.orders.working(side)) for side in Side)
+    return sum(len(live.engine_run.engine.orders.working(side)) for side in Side)
 
 
 def once_quoting(act: Callable[[LiveRun], object]) -> Until:

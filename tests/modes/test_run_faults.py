@@ -127,7 +127,7 @@ class Stage(NamedTuple):
 
     @property
     def engine(self) -> Engine:
-        return self.live.paper.engine
+        return self.live.engine_run.engine
 
 
 @asynccontextmanager
@@ -171,7 +171,7 @@ def judge(stage: Stage) -> None:
     assert parts == pnl.total
     found = audit(stage.live.folder.path)
     assert (found["ok"], found["difference"], found["closed"]) == (True, None, True)
-    assert found["decisions"] == stage.live.paper.summary.decisions
+    assert found["decisions"] == stage.live.engine_run.summary.decisions
 
 
 # Silences of a venue that is quick to be missed.
@@ -275,7 +275,7 @@ async def strike(stage: Stage, name: str, fault: Fault) -> float:
     cancelled_s = (watch.cancelled_at - began) / NS_PER_S
     confirmed_s = (watch.gone_at - watch.cancelled_at) / NS_PER_S
     back_s = (watch.back_at - ends) / NS_PER_S
-    causes = [halt["cause"] for halt in stage.live.paper.summary.halts]
+    causes = [halt["cause"] for halt in stage.live.engine_run.summary.halts]
     drops = stage.live.feed.stats().drops
     sys.stdout.write(
         f"\n  {name:<10} cancelled {cancelled_s:.3f} s (<= {fault.cancelled_s_max:.2f})"

@@ -27,7 +27,7 @@ class Parts:
         self.counts: Counter[str] = Counter()
         self.book = SimpleNamespace(trusted=False)
         self.summary = SimpleNamespace(first_trusted_ns=None, untrusted_ns=0)
-        self.paper: Any = SimpleNamespace(
+        self.engine_run: Any = SimpleNamespace(
             codec=SimpleNamespace(counts=lambda: self.counts),
             engine=SimpleNamespace(book=self.book),
             summary=self.summary,
@@ -38,7 +38,7 @@ class Parts:
         feed: Any = SimpleNamespace(stats=lambda: self.feed)
         inbox: Any = SimpleNamespace(dropped=3)
         clock: Any = SimpleNamespace(now=lambda: self.now)
-        self.report = RunReport(self.paper, feed, inbox, clock)
+        self.report = RunReport(self.engine_run, feed, inbox, clock)
 
     def told(self) -> list[dict[str, Any]]:
         """What one look logs."""
@@ -83,12 +83,12 @@ def test_a_new_obstacle_is_told_at_once_and_a_growing_one_once_a_minute() -> Non
 
 def test_the_share_of_time_with_a_book() -> None:
     parts = Parts()
-    parts.paper.pump.now = T0 + 10 * NS_PER_S
+    parts.engine_run.pump.now = T0 + 10 * NS_PER_S
     assert parts.report.trusted_share() == 0.0
     parts.summary.first_trusted_ns = T0 + 2 * NS_PER_S
     parts.summary.untrusted_ns = 3 * NS_PER_S
     assert parts.report.trusted_share() == 0.5
-    parts.paper.pump.now = T0  # nothing was heard since the run began
+    parts.engine_run.pump.now = T0  # nothing was heard since the run began
     assert parts.report.trusted_share() == 0.0
 
 
@@ -98,7 +98,7 @@ def test_the_result_is_the_engines_and_how_the_run_was() -> None:
     parts.now += 5 * NS_PER_S
     parts.report.loop_lag.add(2 * NS_PER_MS)
     result = parts.report.result("SIGTERM")
-    assert parts.paper.wall_s == 5.0
+    assert parts.engine_run.wall_s == 5.0
     assert result.pop("rss_mb") > 1
     assert result == {
         "frames": 7,

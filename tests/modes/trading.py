@@ -72,7 +72,7 @@ class Stage:
 
     @property
     def engine(self) -> Engine:
-        return self.live.paper.engine
+        return self.live.engine_run.engine
 
     @property
     def execution(self) -> Execution:
@@ -192,8 +192,8 @@ async def running(venue: Venue, folder: Path, *sets: str) -> AsyncIterator[Stage
         assert live.execution is not None
         live.execution.wire._sent = witness.sent
         PREPARE.get()(live)
-        witness.engine = live.paper.engine
-        witness.prefix = f"{live.paper.engine._prefix}-"
+        witness.engine = live.engine_run.engine
+        witness.prefix = f"{live.engine_run.engine._prefix}-"
         venue.market.looks.append(witness.look)
         stage = Stage(venue, live, witness, asyncio.create_task(live.go()))
         watched = watchdog(account, there) if venue.account.is_spot else None

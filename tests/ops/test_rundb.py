@@ -19,7 +19,7 @@ from bot.domain.events import Event, Filled, OrderCancelled, OrderOpened
 from bot.domain.units import Side
 from bot.journal.log import Decided, Learned, read_log
 from bot.journal.run import Run
-from bot.modes.paperrun import PaperRun
+from bot.modes.enginerun import EngineRun
 from bot.ops import rundb
 from bot.ops.metrics import Metrics
 from bot.ops.rows import SCHEMA_VERSION
@@ -120,7 +120,7 @@ def test_a_run_and_its_journal_agree(tmp_path: Path) -> None:
         market.trade(market.mid + 1 + (i % 40) * 8, 0.5, sell=False)
     market.depth(crossed=True)  # trust is lost, and the quotes with it
     run = Run.create(tmp_path, "run")
-    replay = PaperRun(loaded(), run)
+    replay = EngineRun(loaded(), run)
     instrument = replay.loaded.instrument
     db, metrics = RunDb(tmp_path / "run.db", instrument), Metrics(instrument)
     replay.pump._eyes = Both(db, metrics)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
-from bot.modes.paperrun import PaperRun
+from bot.modes.enginerun import EngineRun
 from bot.modes.settings import load
 from bot.modes.warmup import warm
 from bot.shell import daemon as module
@@ -32,13 +32,13 @@ class Bench:
 
     def __init__(self, *sets: str) -> None:
         self.clock = Clock()
-        self.paper = PaperRun(load(CONFIG, env={}, sets=sets))
+        self.engine_run = EngineRun(load(CONFIG, env={}, sets=sets))
         self.inbox = Inbox(self.clock, frames_max=100, bytes_max=1 << 20)
         self.snapshots = 0
         self.batches: list[tuple[int, int]] = []
         self.daemon = Daemon(
-            self.paper.engine,
-            self.paper.pump,
+            self.engine_run.engine,
+            self.engine_run.pump,
             self.inbox,
             self.clock,
             self._snapshot,
@@ -66,7 +66,7 @@ class Bench:
         self.say(f'{{"lastUpdateId":5,"bids":[{bids}],"asks":[{asks}]}}')
 
     def working(self) -> int:
-        return sum(len(self.paper.engine.orders.working(side)) for side in Side)
+        return sum(len(self.engine_run.engine.orders.working(side)) for side in Side)
 
     async def quoting(self) -> "asyncio.Task[bool]":
         """The running daemon, once it has orders."""
@@ -90,7 +90,7 @@ async def test_stop_cancels_and_waits_for_the_venue() -> None:
     assert repr(bench.daemon).startswith("<Daemon stopping: enough turns=")
     assert await within(5, task) is True
     assert (bench.working(), bench.daemon.reason) == (0, "enough")
-    assert bench.paper.summary.placed > 0
+    assert bench.engine_run.summary.placed > 0
     assert all(began <= done for began, done in bench.batches)
     assert len(bench.batches) == bench.daemon.turns
 
@@ -99,13 +99,13 @@ async def test_nothing_is_placed_once_stopped() -> None:
     bench = Bench("paper.entry_latency_ms_min=50")
     task = await bench.quoting()
     bench.daemon.stop("enough")
-    await eventually(lambda: bench.paper.summary.cancelled)
-    placed = bench.paper.summary.placed
+    await eventually(lambda: bench.engine_run.summary.cancelled)
+    placed = bench.engine_run.summary.placed
     bench.say(
         '{"e":"bookTicker","u":20,"s":"BTCUSDT","b":"59900.00","B":"1","a":"59900.10","A":"1"}'
     )
     await within(5, task)
-    assert bench.paper.summary.placed == placed
+    assert bench.engine_run.summary.placed == placed
 
 
 async def test_stop_before_the_first_frame_ends_at_once() -> None:
@@ -152,7 +152,7 @@ async def test_the_loop_goes_round_when_nothing_happens(monkeypatch: pytest.Monk
 
 async def test_a_failure_of_the_pump_is_raised() -> None:
     bench = Bench()
-    bench.paper.engine.decide = None  # type: ignore[method-assign,assignment]
+    bench.engine_run.engine.decide = None  # type: ignore[method-assign,assignment]
     bench.daemon.stop("makes it decide")
     with pytest.raises(TypeError):
         await bench.daemon.run()

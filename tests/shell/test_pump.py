@@ -8,7 +8,7 @@ import pytest
 from bot.core.engine import Engine
 from bot.domain.decisions import Cancel, Place, Resync, Trip
 from bot.journal.capture import chunks
-from bot.modes.paperrun import PaperRun
+from bot.modes.enginerun import EngineRun
 from bot.modes.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -94,7 +94,7 @@ class Watched:
 
     def __init__(self, *sets: str, rows_max: int = 1 << 30) -> None:
         self.made: list[tuple[int, object]] = []
-        self.replay = PaperRun(loaded(*sets), None, self._keep, rows_max=rows_max)
+        self.replay = EngineRun(loaded(*sets), None, self._keep, rows_max=rows_max)
 
     def _keep(self, now: int, decisions: object, engine: Engine) -> None:
         self.made += [(now, decision) for decision in decisions]
@@ -118,7 +118,7 @@ def test_a_deadline_before_the_next_frame_fires_first():
     market = opened(1.0)
     market.depth(step_ms=450)
     times: list[int] = []
-    replay = PaperRun(loaded(), None, lambda now, _, __: times.append(now))
+    replay = EngineRun(loaded(), None, lambda now, _, __: times.append(now))
     replay.feed_all([market.text()])
     last = [now for now in times if now > market.now - 450 * MS]
     assert len(last) >= 4
@@ -201,7 +201,7 @@ def test_a_book_that_stays_crossed_is_resynced_and_read_on_from_the_same_frame()
 
 
 def test_every_capture_frame_reaches_the_summary(usdm_capture):
-    replay = PaperRun(loaded())
+    replay = EngineRun(loaded())
     replay.feed_all(chunks([usdm_capture]))
     result = replay.result()
     counted = result["depth_updates"] + result["trades"] + result["book_tickers"] + 1

@@ -18,7 +18,7 @@ from bot.journal.run import Run
 from bot.journal.segments import SegmentWriter
 from bot.market.book import Book
 from bot.modes.audit import audit
-from bot.modes.paperrun import PREFIX, PaperRun, new_engine, paper_venue
+from bot.modes.enginerun import PREFIX, EngineRun, new_engine, paper_venue
 from bot.modes.settings import Loaded, load
 from bot.ops.summary import Summary
 from bot.shell.inbox import OVERFLOW, Frame, Item
@@ -134,7 +134,7 @@ def test_one_frame_a_batch_decides_as_a_replay_does(
     for frame in frames:
         live.wake_until(frame.recv)
         live.pump.batch([frame], frame.recv)
-    replay = PaperRun(loaded)
+    replay = EngineRun(loaded)
     replay.feed_all([b"".join(b"%d %b\n" % (f.recv, f.raw) for f in frames)])
     assert live.digest.hexdigest == replay.digest.hexdigest
     assert replay.summary.placed > 100

@@ -1,4 +1,4 @@
-"""Paper trading wired together: what a replay and a daemon share."""
+"""An engine wired together, on paper or at a venue: what a replay and a daemon share."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +40,7 @@ def paper_venue(loaded: Loaded, engine: Engine) -> Paper:
 
 
 def new_engine(loaded: Loaded, prefix: str = PREFIX) -> Engine:
-    """An engine for paper trading; a ConfigError for contracts that it cannot account for."""
+    """An engine; a ConfigError for contracts that it cannot account for."""
     if not loaded.instrument.linear:
         raise ConfigError(
             f"{loaded.instrument.venue} {loaded.instrument.symbol} is an inverse contract, whose "
@@ -57,12 +57,12 @@ def new_codec(instrument: Instrument) -> MarketData:
         raise ConfigError(f"{instrument.symbol} cannot be read: {fault}") from fault
 
 
-class PaperRun:
-    """Paper trading: an engine, its codec, its venue and its journal, wired together.
+class EngineRun:
+    """One run of an engine: with its codec, its venue and its journal, wired together.
 
     A replay calls `feed_all`; a daemon drives `pump` and calls `close`. `result` tells what it
     amounted to. `eyes` watch beside the summary; `prefix` starts every client id; `venue` makes
-    a venue that is not of paper.
+    the venue where orders go, which is of paper without it.
     """
 
     def __init__(

@@ -7,7 +7,7 @@ from bot.domain.events import FeedEvent, QuotingStopped
 from bot.journal.capture import JournalError
 from bot.journal.log import Closed, Header, LogWriter, read_log
 from bot.modes.audit import audit
-from bot.modes.paperrun import PaperRun, new_codec, new_engine, new_run, paper_venue
+from bot.modes.enginerun import EngineRun, new_codec, new_engine, new_run, paper_venue
 from bot.modes.settings import ConfigError, Loaded, load
 from tests.test_cli import START_NS, synthetic
 
@@ -23,7 +23,7 @@ def loaded() -> Loaded:
 def test_a_run_with_its_journal(loaded: Loaded, tmp_path: Path) -> None:
     folder = new_run(loaded, tmp_path, START_NS, "paper", seed=9)
     seen: list[int] = []
-    run = PaperRun(
+    run = EngineRun(
         loaded,
         folder,
         lambda now, made, engine: seen.append(len(made)),
@@ -63,7 +63,7 @@ def test_eyes_watch_beside_the_summary(loaded: Loaded) -> None:
             pass
 
     eye = Eye()
-    run = PaperRun(loaded, eyes=(eye,))
+    run = EngineRun(loaded, eyes=(eye,))
     run.feed_all([TEXT])
     assert eye.trusted == [True]
     assert run.summary.first_trusted_ns is not None
@@ -72,7 +72,7 @@ def test_eyes_watch_beside_the_summary(loaded: Loaded) -> None:
 def test_a_log_that_cannot_be_closed_leaves_no_open_segment(
     loaded: Loaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = PaperRun(loaded, new_run(loaded, tmp_path, START_NS, "paper"))
+    run = EngineRun(loaded, new_run(loaded, tmp_path, START_NS, "paper"))
     run.pump.feed(TEXT)
 
     def full(self: LogWriter) -> None:
@@ -89,7 +89,7 @@ def test_a_log_that_cannot_be_closed_leaves_no_open_segment(
 
 def test_a_stop_is_audited(loaded: Loaded, tmp_path: Path) -> None:
     folder = new_run(loaded, tmp_path, START_NS, "paper")
-    run = PaperRun(loaded, folder)
+    run = EngineRun(loaded, folder)
     run.pump.feed(TEXT)
     run.pump.batch([QuotingStopped(run.pump.now, "enough")], run.pump.now)
     run.close("enough")
@@ -105,7 +105,7 @@ def test_what_cannot_be_traded_is_a_mistake_of_the_config() -> None:
     with pytest.raises(ConfigError, match="inverse contract"):
         new_engine(inverse)
     with pytest.raises(ConfigError, match="inverse contract"):
-        PaperRun(inverse)
+        EngineRun(inverse)
     assert new_codec(inverse.instrument) is not None
 
 
