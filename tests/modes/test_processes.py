@@ -34,7 +34,7 @@ from tests.modes.children import (
 SWEPT_S: Final = 10.0
 DEAD_MAN_S: Final = 10.0
 WATCHDOG_S: Final = 5.0
-LATE_MS: Final = 1_200  # of a placement under way: it still is valid when it arrives
+LATE_MS: Final = 800  # of a placement under way, which still is valid when it arrives
 SLACK_S: Final = 1.0  # a venue's step, and a machine that does something else
 
 TOOK: Final[dict[str, float]] = {}  # seconds that a scenario measured
