@@ -23,8 +23,8 @@ from bot.venues.binance.ids import is_own
 from tests.modes.quietvenue import Venue, quiet_venue
 from tests.modes.trading import CONFIGS, ROOT, loaded_for
 
-START_S: Final = 60.0  # until a child quotes, on a machine with one core for all of them
-END_S: Final = 30.0
+START_S: Final = 120.0  # until a child quotes, on a machine with one core for all of them
+END_S: Final = 120.0
 POLL_S: Final = 0.005
 
 # The command line as it is, with more levels than a configuration may have.
