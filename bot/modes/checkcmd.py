@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import uvloop
 from msgspec.structs import replace
 
 from bot.modes import configcmd, premises
@@ -19,6 +18,7 @@ from bot.ops.logs import Logs, set_up
 from bot.ops.redact import Redaction
 from bot.shell.clock import Clock
 from bot.shell.lease import state_folder
+from bot.shell.loop import run as run_loop
 from bot.shell.peer import Credentials
 from bot.shell.reach import unreachable
 from bot.shell.wire import Wire
@@ -37,7 +37,7 @@ def check(loaded: Loaded, env: Mapping[str, str], clock: Clock) -> Examination:
     where = _market_data(loaded)
     logs = set_up("error", now=clock.now)
     try:
-        return uvloop.run(_check(loaded, where, env, clock, logs))
+        return run_loop(_check(loaded, where, env, clock, logs))
     finally:
         logs.close()
 

@@ -17,7 +17,6 @@ from subprocess import PIPE, Popen, TimeoutExpired
 from tempfile import TemporaryFile
 from typing import Any, Final, NamedTuple, Self
 
-import uvloop
 from msgspec.structs import replace
 from rich.console import Console
 
@@ -35,6 +34,7 @@ from bot.ops.terminal import picture as draw
 from bot.ops.terminal_screen import Screen, Vitals
 from bot.ops.terminal_ticker import EventTicker
 from bot.shell.clock import Clock
+from bot.shell.loop import run as run_loop
 from bot.shell.peer import Credentials
 
 SERVER_S_MAX: Final = 30.0
@@ -208,7 +208,7 @@ def demo(
         if settings.mode != "paper":
             account = held.enter_context(Account(there, served.keys, os.environ))
         run = trade(there, account, exchange, painter, listener, seed, seconds, show=show)
-        done = uvloop.run(run)
+        done = run_loop(run)
     if picture is not None and painter.last is not None:
         try:
             picture.write_text(draw(painter.last, *PICTURE), encoding="utf-8")

@@ -16,7 +16,6 @@ from tempfile import TemporaryFile
 from typing import Any, Final
 
 import structlog
-import uvloop
 
 from bot.domain.events import FeedLost, FeedOpened
 from bot.domain.units import NS_PER_S
@@ -38,6 +37,7 @@ from bot.shell.clock import Clock
 from bot.shell.daemon import BATCH_MAX
 from bot.shell.feed import Feed
 from bot.shell.inbox import Frame, Inbox, Item
+from bot.shell.loop import run as run_loop
 from bot.venues.binance.endpoints import endpoints
 
 FLUSH_NS: Final = NS_PER_S // 2  # between two: a crash loses less than a second
@@ -224,4 +224,4 @@ def record(loaded: Loaded, out: Path, seconds: float | None = None) -> tuple[int
         code = await recording.go(seconds)
         return code, recording.result()
 
-    return uvloop.run(main())
+    return run_loop(main())

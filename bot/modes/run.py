@@ -13,7 +13,6 @@ from socket import socket
 from typing import Any, Final
 
 import structlog
-import uvloop
 
 from bot.core.engine import Engine
 from bot.domain.events import FeedLost, FeedOpened
@@ -41,6 +40,7 @@ from bot.shell.daemon import Daemon
 from bot.shell.feed import Feed
 from bot.shell.feedlimits import FeedLimits
 from bot.shell.inbox import Inbox
+from bot.shell.loop import run as run_loop
 from bot.shell.probe import probe_loop
 from bot.shell.pump import Venue
 from bot.shell.signals import stop_signals
@@ -427,7 +427,7 @@ def run(
             hide(account.access.credentials.api_key)
             hide(account.access.credentials.secret)
         warm()  # nothing compiles while quoting
-        return uvloop.run(main(account))
+        return run_loop(main(account))
 
 
 async def run_on(

@@ -8,7 +8,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-import uvloop
 from msgspec.structs import replace
 
 from bot.domain.instrument import Fees, Instrument
@@ -17,6 +16,7 @@ from bot.modes.instruments import FEES
 from bot.modes.settings import ConfigError
 from bot.ops.web import why_not
 from bot.shell.clock import Clock
+from bot.shell.loop import run as run_loop
 from bot.shell.playback import Playback
 from bot.shell.signals import stop_signals
 from bot.shell.venueserver import Client, VenueServer
@@ -200,4 +200,4 @@ def serve(
     server: VenueServer | Playback, told: Callable[[int], None], *, with_parent: bool
 ) -> bool:
     """Serve on an event loop of its own; see `Serving.run`."""
-    return uvloop.run(Serving(server).run(told, with_parent=with_parent))
+    return run_loop(Serving(server).run(told, with_parent=with_parent))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-import uvloop
 
 from bot.domain.units import NS_PER_S
 from bot.modes.account import access_of, account_name
@@ -22,6 +21,7 @@ from bot.modes.settings import ConfigError, Loaded
 from bot.shell.clock import Clock
 from bot.shell.heartbeat import Heartbeat, Pulse, State, bot_path, watchdog_path
 from bot.shell.lease import Lease, LeaseError, LeaseTaken, state_folder
+from bot.shell.loop import run as run_loop
 from bot.shell.peer import Credentials
 from bot.shell.signals import stop_signals
 from bot.shell.supervisor import Supervisor
@@ -166,6 +166,6 @@ def watchdog(
 
     try:
         with Lease(folder, f"{name}-watchdog", "watchdog"):
-            return uvloop.run(main())
+            return run_loop(main())
     except (LeaseTaken, LeaseError) as refused:
         raise PreflightRefused(str(refused)) from refused
