@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-import uvloop
 from structlog.testing import capture_logs
 
 from bot.core import breakers
@@ -36,6 +35,7 @@ from bot.shell import venuetime
 from bot.shell.clock import Clock
 from bot.shell.deadman import Countdown
 from bot.shell.heartbeat import Heartbeat, State
+from bot.shell.loop import run as run_loop
 from bot.shell.peer import Credentials
 from tests.modes.quietvenue import Venue, quiet_venue
 from tests.modes.witness import Witness
@@ -330,7 +330,7 @@ def outcomes(
     wanted = {name: job for name, job in scenarios.items() if name in asked}
     warm()  # nothing compiles while quoting
     with brief(), capture_logs() as logs:
-        found = uvloop.run(together(wanted, folder))
+        found = run_loop(together(wanted, folder))
     broken = [repr(line["exc_info"]) for line in logs if line.get("exc_info")]
     for error in found.values():
         if error is not None and broken:
