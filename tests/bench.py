@@ -40,6 +40,9 @@ from bot.sim.paper import NEVER  # noqa: E402
 from bot.sim.queue import RISK_AVERSE, SLOT  # noqa: E402
 from bot.venues.binance.marketdata import MarketData  # noqa: E402
 from tests.benchlive import first_quote, wire_to_wire  # noqa: E402
+from tests.benchmessages import SECONDS, message_figures, message_table, messages  # noqa: E402
+from tests.benchorders import PEER as PEERS  # noqa: E402
+from tests.benchorders import order_entry, without_socket  # noqa: E402
 
 CONFIG: Final = ROOT / "config" / "paper-binance-usdm.yaml"
 CAPTURE: Final = ROOT.parent / "shared" / "data" / "captures" / "binance-usdm-btcusdt-20240808.gz"
@@ -56,14 +59,14 @@ AIMS: Final = {
     "rss_mb": "≤ 300",
     "wire_to_decision_p50": "",
     "start_to_first_quote_s": "≤ 10",
+    "run_to_first_quote_s": "≤ 10",
+    "run_to_first_quote_paper_s": "≤ 10",
     "rss_run_mb": "≤ 300",
+    "rss_run_paper_mb": "≤ 300",
 }
-UNITS: Final = {
-    "replay_frames_per_s": "frames/s",
-    "rss_mb": "MB",
-    "rss_run_mb": "MB",
-    "start_to_first_quote_s": "s",
-}  # the others: microseconds
+UNITS: Final = {"_mb": "MB", "_s": "s", "_ns": "ns"}  # by the end of a name; else microseconds
+UNITS_OF: Final = {"replay_frames_per_s": "frames/s"}
+ORDER_PEER: Final = "ccxt.pro binanceusdm create_order"
 
 NO_SLOTS: Final = np.zeros(SLOT.itemsize, np.uint8)
 
@@ -315,9 +318,10 @@ def one_round(
     """Every measurement once; asserts that both paths decided the same."""
     found = {"book_update": us_a_frame(OurBook(loaded, depth), depth)}
     peer = PeerBook(depth)
-    found["peer"] = us_a_frame(peer, depth)
+    found[f"{PEERS}book_update"] = us_a_frame(peer, depth)
     peer.assert_in_sync(depth)
     found["book_update_bulk"] = bulk_us_a_frame(loaded, depth)
+    found[f"{PEERS}book_update_bulk"] = found[f"{PEERS}book_update"]
     ticks = tick_to_decision(loaded, lines)
     for name, times in (("decision", ticks.decided), ("order", ticks.ordered)):
         for percent in (50, 99):
@@ -331,21 +335,30 @@ def one_round(
         for percent in (50, 99):
             if times:
                 found[f"{name}_p{percent}"] = float(np.percentile(times, percent))
-    return found | first_quote()
+    return found | order_entry() | without_socket() | first_quote()
+
+
+def unit_of(name: str) -> str:
+    """What a figure of this name is counted in."""
+    if name in UNITS_OF:
+        return UNITS_OF[name]
+    return next((unit for end, unit in UNITS.items() if name.endswith(end)), "us")
 
 
 def figures(rounds: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
     """Medians over the rounds, in the form of bench.json."""
     median = {name: float(np.median([found[name] for found in rounds])) for name in rounds[0]}
-    peer = median.pop("peer")
     made: dict[str, dict[str, Any]] = {}
     for name, ours in median.items():
-        made[name] = {"unit": UNITS.get(name, "us"), "ours": round(ours, 2)}
-        if name.startswith("book_update"):
+        if name.startswith(PEERS):
+            continue
+        made[name] = {"unit": unit_of(name), "ours": round(ours, 2)}
+        if PEERS + name in median:
+            peer = median[PEERS + name]
             made[name] |= {
                 "peer": round(peer, 2),
-                "peer_name": PEER,
-                "ratio": round(peer / ours, 1),
+                "peer_name": PEER if name.startswith("book") else ORDER_PEER,
+                "ratio": round(peer / ours, 1 if peer > 10 * ours else 2),
             }
     return made
 
@@ -371,7 +384,7 @@ def table(made: dict[str, dict[str, Any]], rounds: Sequence[dict[str, float]]) -
     return shown
 
 
-def synthetic_capture(path: Path, frames: int = 5_000) -> None:
+def synthetic_capture(path: Path, frames: int = 7_000) -> None:
     """A depth stream of a random walk, for machines without the real capture."""
     chance = random.Random(1)  # seeded: every run measures the same frames
     recv, last, mid = 1_700_000_000_000_000_000, 1_000, 600_000
@@ -410,9 +423,14 @@ def bench(capture: Path, rounds: int, out: Path, say: Console) -> int:
     for number in range(1, rounds + 1):
         with say.status(f"round {number} of {rounds}"):
             measured.append(one_round(loaded, capture, lines, depth))
+    with say.status("counting order messages"):
+        sent = messages(SECONDS)
     made = figures(measured)
+    shown = table(made, measured)
+    made |= message_figures(sent)
     out.write_text(json.dumps(made, indent=2) + "\n")
-    say.print(table(made, measured))
+    say.print(shown)
+    say.print(message_table(sent, SECONDS))
     say.print(f"Best bid and ask equal {PEER}'s behind each of {len(depth.behind):,} depth frames.")
     say.print(f"Figures written to {out}.")
     say.print(f"Decisions in bulk equal those made line by line over {len(lines):,} frames.")

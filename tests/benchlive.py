@@ -3,12 +3,13 @@
 import argparse
 import asyncio
 import json
+import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,9 +24,11 @@ sys.path.insert(0, str(ROOT))
 from bot.core.engine import Engine  # noqa: E402 - run as a script: the path comes first
 from bot.domain.decisions import Decision  # noqa: E402
 from bot.journal.capture import chunks  # noqa: E402
+from bot.modes.demo import ExchangeProcess  # noqa: E402
 from bot.modes.enginerun import EngineRun  # noqa: E402
 from bot.modes.run import feed_limits  # noqa: E402
 from bot.modes.settings import Loaded, load  # noqa: E402
+from bot.modes.yamlsource import ENV_API_KEY, ENV_SECRET  # noqa: E402
 from bot.shell.clock import Clock  # noqa: E402
 from bot.shell.daemon import Daemon  # noqa: E402
 from bot.shell.feed import Feed  # noqa: E402
@@ -33,7 +36,8 @@ from bot.shell.inbox import Inbox  # noqa: E402
 from bot.venues.binance.endpoints import endpoints  # noqa: E402
 
 CONFIG: Final = ROOT / "config" / "paper-binance-usdm.yaml"
-FRAMES: Final = 6_000
+DEMO: Final = ROOT / "config" / "demo.yaml"
+FRAMES: Final = 6_000  # as many as any capture must have
 FRAMES_PER_S: Final = 600  # faster than recorded: slower would look like a feed that ages
 FIRST_QUOTE_S_MAX: Final = 60.0
 
@@ -141,19 +145,47 @@ def wire_to_wire(capture: Path) -> dict[str, list[float]]:
 
 
 def first_quote() -> dict[str, float]:
-    """A demo from its command to its first order, s, and what its bot's memory came to, MB."""
+    """From the command to the first order, s: of a demo, and of `run` on paper and with orders.
+
+    What the memory of `run` came to at most, MB, in both modes.
+    """
+    began = time.time_ns()
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "bot", "demo", "--seconds", "8", "--json"]
-        command += ["--set", f"run.folder={folder}", "--set", "web.port=0"]
-        began = time.time_ns()
-        done = subprocess.run(
-            command, check=True, capture_output=True, text=True, cwd=ROOT,
-            timeout=FIRST_QUOTE_S_MAX,
-        )  # fmt: skip
-        result: dict[str, Any] = json.loads(done.stdout)
-        with sqlite3.connect(Path(result["run"]) / "run.db") as database:
-            (placed,) = database.execute("select min(placed_ns) from orders").fetchone()
-    return {"start_to_first_quote_s": (placed - began) / 1e9, "rss_run_mb": result["rss_mb"]}
+        demo = _mmbot(["demo", "--seconds", "8"], folder)
+        found = {"start_to_first_quote_s": (_first_placed(demo) - began) / 1e9}
+    exchange = ["--venue", "binance-usdm", "--symbol", "BTCUSDT", "--maker-bp=-0.5"]
+    with ExchangeProcess(exchange) as process:
+        served = process.served()
+        there = ["--set", f"feed.base_url={served.url}"]
+        keys = {ENV_API_KEY: served.keys.api_key, ENV_SECRET: served.keys.secret}
+        for mode, suffix in (("testnet", ""), ("paper", "_paper")):
+            with tempfile.TemporaryDirectory() as folder:
+                command = ["run", str(DEMO), "--seconds", "6", "--set", f"mode={mode}", *there]
+                began = time.time_ns()
+                result = _mmbot(command, folder, keys)
+                first = _first_placed(result)
+            found[f"run_to_first_quote{suffix}_s"] = (first - began) / 1e9
+            found[f"rss_run{suffix}_mb"] = result["rss_mb"]
+    return found
+
+
+def _mmbot(command: Sequence[str], folder: str, keys: Mapping[str, str] | None = None) -> Any:
+    """Run a command to its end, its runs in `folder`: its result."""
+    whole = [sys.executable, "-m", "bot", *command, "--json"]
+    whole += ["--set", f"run.folder={folder}", "--set", "web.port=0"]
+    env = {**os.environ, **(keys or {}), "XDG_STATE_HOME": f"{folder}/state"}
+    done = subprocess.run(
+        whole, check=True, capture_output=True, text=True, cwd=ROOT, env=env,
+        timeout=FIRST_QUOTE_S_MAX,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def _first_placed(result: Mapping[str, Any]) -> int:
+    with sqlite3.connect(Path(result["run"]) / "run.db") as database:
+        (placed,) = database.execute("select min(placed_ns) from orders").fetchone()
+    assert placed is not None, "not an order was placed"
+    return int(placed)
 
 
 if __name__ == "__main__":
