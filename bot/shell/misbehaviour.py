@@ -1,4 +1,4 @@
-"""The misbehaviour of the simulated exchange towards its users: requests, and by `events`.
+"""What the simulated exchange does wrong to its users: to requests here, to events in `events`.
 
 A layer around the venue: a request passes `respond` on its way in and out, a user's event
 `events`. What is switched on holds for the next `times` requests that match, or until healed.
@@ -357,7 +357,9 @@ class Misbehaviour:
         """The symbol does not trade, and its listing says so: only cancels are carried out."""
         for root, answer in CLOSED:
             for where in (PLACEMENTS, AMENDS):
-                self._add("halt", below(root, where), None, refuse=lambda now, no=answer: no)
+                self._add(
+                    "halt", below(root, where), None, refuse=lambda now, closed=answer: closed
+                )
         return self._add(
             "halt",
             LISTING,

@@ -16,7 +16,7 @@ from bot.domain.account import (
     AccountOrder,
     AccountTrade,
     BalanceNews,
-    Execution,
+    ExecutionType,
     Income,
     InForce,
     Kind,
@@ -74,15 +74,13 @@ class Account:
         owner: int = 1,
         deposits: Mapping[str, Decimal],
         now: int = 0,
-        funding_rate: Decimal = FUNDING_RATE,
-        stamp: Callable[[int], int] = at_wall,
     ) -> None:
         self.exchange = exchange
         self.instrument = instrument
         self.fees = fees
         self.owner = owner
-        self.stamp = stamp
-        self.funding_rate = funding_rate
+        self.stamp: Callable[[int], int] = at_wall  # until a server puts its own in place
+        self.funding_rate = FUNDING_RATE
         self.next_funding = (now // FUNDING_NS + 1) * FUNDING_NS
         self.is_spot = instrument.venue.endswith("-spot")
         wallet = SpotWallet if self.is_spot else MarginWallet
@@ -100,7 +98,7 @@ class Account:
         self._countdown: int | None = None
         exchange.listen(owner, self._learn)
         for asset, amount in deposits.items():
-            self._income("TRANSFER", amount, asset, stamp(now))
+            self._income("TRANSFER", amount, asset, self.stamp(now))
 
     # --- What a client can do --------------------------------------------------------------
 
@@ -349,7 +347,7 @@ class Account:
         self._by_client_id[order.client_id] = order.order_id
         if order.tick:
             self.wallet.reserve(wanted.side, order.tick * order.lots, order.lots)
-        self._tell(Execution.NEW, order, at)
+        self._tell(ExecutionType.NEW, order, at)
         if len(self._orders) > ORDERS_MAX:
             self._forget_oldest()
 
@@ -377,7 +375,7 @@ class Account:
                 self._income("REALIZED_PNL", booked.realized, booked.asset, at, trade.trade_id)
             self._income("COMMISSION", -booked.commission, booked.asset, at, trade.trade_id)
         self._keep(order)
-        self._tell(Execution.TRADE, order, at, trade)
+        self._tell(ExecutionType.TRADE, order, at, trade)
 
     def _reduced(self, event: Reduced, at: int) -> None:
         before = self._orders[event.order_id]
@@ -387,7 +385,7 @@ class Account:
         order = replace(before, lots=before.lots - gone, updated=at, client_id=client_id)
         self._by_client_id[client_id] = order.order_id
         self._keep(order)
-        self._tell(Execution.REDUCED, order, at, request_id=before.client_id)
+        self._tell(ExecutionType.REDUCED, order, at, request_id=before.client_id)
 
     def _moved(self, event: Moved, at: int) -> None:
         before = self._orders[event.order_id]
@@ -402,18 +400,18 @@ class Account:
             changes=before.changes + 1,
         )
         self._keep(order)
-        self._tell(Execution.MOVED, order, at)
+        self._tell(ExecutionType.MOVED, order, at)
 
     def _ended(self, event: Cancelled, at: int) -> None:
         before = self._orders[event.order_id]
         if before.tick:
             self.wallet.release(before.wanted.side, before.tick * event.left, event.left)
         if event.prevented:
-            status, execution = Status.EXPIRED_IN_MATCH, Execution.PREVENTED
+            status, execution = Status.EXPIRED_IN_MATCH, ExecutionType.PREVENTED
         elif event.expired:
-            status, execution = Status.EXPIRED, Execution.EXPIRED
+            status, execution = Status.EXPIRED, ExecutionType.EXPIRED
         else:
-            status, execution = Status.CANCELED, Execution.CANCELED
+            status, execution = Status.CANCELED, ExecutionType.CANCELED
         order = replace(before, status=status, updated=at)
         self._keep(order)
         self._tell(execution, order, at, request_id=self._request_id)
@@ -434,7 +432,7 @@ class Account:
 
     def _tell(
         self,
-        execution: Execution,
+        execution: ExecutionType,
         order: AccountOrder,
         at: int,
         trade: AccountTrade | None = None,
