@@ -291,7 +291,7 @@ def brief() -> Iterator[None]:
 
 
 Scenario = Callable[[Path], Awaitable[None]]
-TOGETHER_MAX: Final = 20
+TOGETHER_MAX: Final = 26
 
 
 async def together(scenarios: Mapping[str, Scenario], folder: Path) -> dict[str, Exception | None]:
