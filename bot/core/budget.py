@@ -21,7 +21,7 @@ SHARES: Final = (100, 70, 70, 90, 70)
 
 
 class Runaway(RuntimeError):
-    """More orders in a minute than this bot can mean to send: cancel all and stop (K22)."""
+    """More orders in a minute than this bot can mean to send: cancel all and stop."""
 
 
 class Window:

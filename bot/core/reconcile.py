@@ -1,9 +1,9 @@
 """What a venue's lists prove about our orders and our position, and what they do not. Pure.
 
-A list is a photograph of some moment before it arrived, perhaps of another moment than the last
-one (RISK F54, F80), and an empty list may be a mistake (F55). So nothing is concluded from one
-reading, nor while something of our own is still under way; and a missing order is not gone, it
-is one to ask about. Times are ns; `asked_at` is when the request for the list was made.
+A list is a photograph of some moment before it arrived, perhaps of an earlier one than the list
+before it, and an empty list may be a mistake. So nothing is concluded from one reading, nor
+while something of our own is still under way; and a missing order is not gone, it is one to ask
+about. Times are ns; `asked_at` is when the request for the list was made.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,7 @@ from bot.core.orderlife import Order, OrderState
 from bot.domain.units import NS_PER_S
 
 QUIET_NS: Final = 2 * NS_PER_S  # how far a venue's lists may lag behind its matching
-POSITION_GAP_NS: Final = 3 * NS_PER_S  # between the two readings that prove a mismatch (K15)
+POSITION_GAP_NS: Final = 3 * NS_PER_S  # between the two readings that prove a mismatch
 FRESH_FILL_NS: Final = 60 * NS_PER_S  # an empty account so soon after a fill is a mistake
 OVERDUE_NS: Final = 5 * NS_PER_S  # without any answer to a request
 REPEATS_MAX: Final = 3  # readings off by the same lots, whatever else is under way
@@ -168,7 +168,7 @@ class PositionRead:
 
 @dataclass(slots=True)
 class PositionWatch:
-    """Compares our position with the venue's; one difference proves nothing (K15)."""
+    """Compares our position with the venue's; one difference proves nothing."""
 
     before: PositionRead | None = None  # the first quiet reading of this difference
     off: int = 0

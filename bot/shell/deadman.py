@@ -22,7 +22,7 @@ from bot.venues.orderentry import Call
 Caller = Callable[[Call], Awaitable[Any]]
 Put = Callable[[Obstructed | Cleared], None]
 
-COUNTDOWN_MS_MIN: Final = 10_000  # RISK 2.1; the venue itself warns of small ones
+COUNTDOWN_MS_MIN: Final = 10_000  # the venue itself warns of small ones
 FAILURES_MAX: Final = 3  # in a row
 QUIET_NS: Final = 5 * NS_PER_S  # after it fired, before orders may rest again
 LOOK_NS: Final = NS_PER_S // 4  # between two looks at the own health, or at the watchdog

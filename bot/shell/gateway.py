@@ -249,7 +249,7 @@ class Gateway:
             self._lose(entry, refusal.reason)
         if ended:
             # It was not amended; most likely it traded, or is cancelled because it would have
-            # crossed (RISK F17). The report of that is under way.
+            # crossed (VENUES 7). The report of that is under way.
             self._ask_about(entry, insist=True, soon=True)
 
     # --- cancels --------------------------------------------------------------------------------
@@ -465,7 +465,7 @@ class Gateway:
 def unasked(entry: Entry, now: int) -> bool:
     """Whether an order was cancelled by a dead-man's switch or a person, and not by us.
 
-    An amend that would have crossed ends its order as cancelled, too (RISK F17).
+    An amend that would have crossed ends its order as cancelled, too (VENUES 7).
     """
     amended = entry.amended_at and now - entry.amended_at < AMEND_NS
     return not (entry.cancel_asked or amended)

@@ -216,8 +216,8 @@ class Reconciler:
     async def reconnected(self) -> None:
         """The private stream was away and speaks again: returns once everything is equal.
 
-        What happened in between was not told (RISK F09): nothing rests meanwhile. Failures of
-        the venue only make it take longer.
+        What happened in between was not told: nothing rests meanwhile. Failures of the venue
+        only make it take longer.
         """
         self._obstruct("stream", "the private stream was away")
         async with self._work:

@@ -1,7 +1,7 @@
 """What the venue says about our account when asked, one question at a time and to the end.
 
 A question that fails, an answer that cannot be read and a history that does not end are all
-`ReadFailed`: never an empty account (RISK 0.7).
+`ReadFailed`: never an empty account.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """How far our clock is from the venue's, and the offset that requests are signed with.
 
-A request whose time is off by more than its validity is refused (RISK F58, F59). The offset comes
+A request whose time is off by more than its validity is refused (VENUES 7). The offset comes
 from the fastest of a few questions: half of its round trip bounds the error. Refusals for the
 time lead to one comparison; if that does not help, everything waits for the clock.
 """
@@ -22,8 +22,8 @@ PERIOD_NS: Final = 30 * NS_PER_S
 AGAIN_NS: Final = 5 * NS_PER_S  # while the clock is not known to be right
 TICK_S: Final = 0.25
 SAMPLES: Final = 5
-WRONG_NS: Final = 400 * NS_PER_MS  # K13
-RIGHT_NS: Final = 100 * NS_PER_MS
+WRONG_NS: Final = 400 * NS_PER_MS  # an offset so far off: nothing may rest
+RIGHT_NS: Final = 100 * NS_PER_MS  # one less far off is confirmed
 RIGHT_READS: Final = 2
 UNKNOWN_NS_MAX: Final = 60 * NS_PER_S  # without any comparison
 REFUSED_NS: Final = 60 * NS_PER_S  # two refusals within it: comparing did not help
