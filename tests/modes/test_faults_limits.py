@@ -1,4 +1,4 @@
-"""The bot on the simulated exchange: limits, dead-man's switch, partitions, clocks (RISK B.2)."""
+"""The bot on the simulated exchange: limits, dead-man's switch, partitions, clocks (RISK 9)."""
 
 import time
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Whether the witness notices a bot that does a thing wrong: each mutant must be caught.
 
 Every provocation is also run on the bot as it is, which must stand it; and none of them asserts
-anything itself: what catches a mutant are the invariants that hold of every run (RISK B.1).
+anything itself: what catches a mutant are the invariants that hold of every run (RISK 9).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The bot on the simulated exchange while requests and their answers go wrong (RISK B.2)."""
+"""The bot on the simulated exchange while requests and their answers go wrong (RISK 9)."""
 
 import urllib.parse
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The bot on the simulated exchange while its private stream misbehaves (RISK B.2)."""
+"""The bot on the simulated exchange while its private stream misbehaves (RISK 9)."""
 
 from pathlib import Path
 from typing import Final

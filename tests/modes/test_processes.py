@@ -1,4 +1,4 @@
-"""What becomes of orders when processes end, in order or not (RISK B.2, F23 to F29).
+"""What becomes of orders when processes end, in order or not (RISK 9, F23 to F29).
 
 Real processes over real sockets: the venue is the test's own, the bots and the watchdog are
 started as a user starts them.

@@ -2,7 +2,7 @@
 
 The market is quiet: nothing trades unless a test says so, so that a test is about its fault
 alone. A witness compares what the bot believes with the exchange's own records, at every event
-of the run and every few milliseconds (RISK B.1), and a run is judged as a whole at its end.
+of the run and every few milliseconds (RISK 9), and a run is judged as a whole at its end.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Holds what a bot believes against the records of the exchange that it trades on (RISK B.1)."""
+"""Holds what a bot believes against the records of the exchange that it trades on (RISK 9)."""
 
 from collections.abc import Sequence
 from typing import Final

@@ -1,4 +1,4 @@
-"""The process dies at every await of order entry, and the next one takes over (RISK F30).
+"""The process dies at every await of order entry, and the next one takes over (RISK 9, F30).
 
 A canonical minute of order entry runs in virtual time, and is stopped dead before its k-th step,
 for every k: no handler runs, nothing more is sent. What had left is on its way: in one half of

@@ -1,4 +1,4 @@
-"""Asking what became of an order, in virtual time: only the venue's word settles it (RISK R03)."""
+"""Asking what became of an order, in virtual time: only the venue's word settles it (RISK 5)."""
 
 import asyncio
 from itertools import accumulate, islice
