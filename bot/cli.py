@@ -264,7 +264,7 @@ def run(
     sets: Sets = [],  # noqa: B006 - typer copies it
     as_json: AsJson = False,
 ) -> None:
-    """The daemon: market data from a venue, orders on paper, until it is told to stop."""
+    """The daemon: a venue's market data, orders on paper or at the venue, until it is stopped."""
     from bot.modes.run import run as run_live
 
     settings = loaded(config, sets)
