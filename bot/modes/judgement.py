@@ -16,7 +16,7 @@ from bot.venues.orderentry import Holdings, OrderReport, Permissions
 OFFSET_MS_WARN: Final = 150
 OFFSET_MS_MAX: Final = 1_000
 UNITS_TRIED: Final = 10_000
-STEPS: Final = ("base", "quote", "tick", "lot")
+COMPARED: Final = ("base", "quote", "tick", "lot")  # of an instrument, where the user wrote it
 
 
 def offset(ms: int) -> Finding:
@@ -36,7 +36,7 @@ def stated(loaded: Loaded, key: str) -> bool:
 
 def filters(loaded: Loaded, listed: Instrument) -> Finding:
     """The venue's filters win, but not silently over what the user wrote, and sizes must fit."""
-    for name in STEPS:
+    for name in COMPARED:
         ours, theirs = getattr(loaded.instrument, name), getattr(listed, name)
         if ours != theirs and stated(loaded, f"instrument.{name}"):
             text = f"instrument.{name} is {_text(ours)}, but the venue's is {_text(theirs)}"

@@ -12,7 +12,7 @@ from bot.sim.paper import NEVER
 from bot.sim.queue import RISK_AVERSE, SLOT
 
 
-class Entry(Protocol):
+class OrderEntry(Protocol):
     """As much of a `Gateway` as a venue needs."""
 
     def perform(self, now: int, requests: Sequence[Request]) -> None: ...
@@ -24,7 +24,7 @@ class LiveVenue:
 
     __slots__ = ("_gateway", "memory", "model", "n_slots", "power")
 
-    def __init__(self, gateway: Entry) -> None:
+    def __init__(self, gateway: OrderEntry) -> None:
         self._gateway = gateway
         self.memory: NDArray[Any] = np.zeros(1, SLOT).view(np.uint8)
         self.n_slots = 0

@@ -357,7 +357,9 @@ class Misbehaviour:
         """The symbol does not trade, and its listing says so: only cancels are carried out."""
         for root, answer in CLOSED:
             for where in (PLACEMENTS, AMENDS):
-                self._add("halt", below(root, where), None, refuse=lambda now, no=answer: no)
+                self._add(
+                    "halt", below(root, where), None, refuse=lambda now, closed=answer: closed
+                )
         return self._add(
             "halt",
             LISTING,

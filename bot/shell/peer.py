@@ -15,7 +15,7 @@ from bot.shell.ccxtload import library
 from bot.venues.binance.endpoints import both_hosts, foreign_hosts
 from bot.venues.binance.orders import UNKNOWN_TO_CCXT
 
-# (venue) -> ccxt's class, the kinds of REST address that are used, and the user stream's type.
+# venue -> ccxt's class, the kinds of REST address that are used, and the user stream's type.
 PRODUCTS: Final = {
     "binance-spot": ("binance", ("public", "private", "sapi"), "spot"),
     "binance-usdm": (
@@ -68,19 +68,18 @@ def new_peer(access: Access, timeout_ms: int, hooks: dict[str, Callable[..., Any
     """
     name, kinds, stream = PRODUCTS[access.venue]
     found = library(name)
-    base = found.venue
 
     def method(hook: Callable[..., Any], replaced: str) -> Callable[..., Any]:
         def call(self: Any, *args: Any, **named: Any) -> Any:
-            return hook(getattr(super(kind, self), replaced), *args, **named)
+            return hook(getattr(super(hooked, self), replaced), *args, **named)
 
         return call
 
-    members: dict[str, Any] = {name: method(hook, name) for name, hook in hooks.items()}
+    members: dict[str, Any] = {replaced: method(hook, replaced) for replaced, hook in hooks.items()}
     for missing, (path, api, verb) in UNKNOWN_TO_CCXT.items():
         members[missing] = found.entry(path, [api], verb, {"cost": 1})
-    kind: Any = type(name, (base,), members)
-    peer = kind(
+    hooked: Any = type(name, (found.venue,), members)
+    peer = hooked(
         {
             "apiKey": access.credentials.api_key,
             "secret": access.credentials.secret,

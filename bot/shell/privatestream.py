@@ -18,7 +18,7 @@ from bot.shell.inbox import Inbox
 from bot.shell.outbox import Tasks
 from bot.shell.wire import StreamLost
 
-WHAT: Final = "private_stream"
+OBSTACLE: Final = "private_stream"
 BACK_OFF_S: Final = 0.25  # the first wait; doubled up to the longest, less up to half by chance
 BACK_OFF_S_MAX: Final = 8.0
 
@@ -84,7 +84,7 @@ class PrivateStream:
         self.losses += self.open
         self.open = False
         self._log.warning("private_stream_lost", why=why)
-        self._inbox.put_event(Obstructed(self._clock.now(), WHAT, why[:200]))
+        self._inbox.put_event(Obstructed(self._clock.now(), OBSTACLE, why[:200]))
 
     def _opened(self) -> None:
         self._failures = 0
@@ -94,7 +94,7 @@ class PrivateStream:
     async def _catch_up(self, session: int) -> None:
         await self._on_open()
         if self.open and session == self._session:
-            self._inbox.put_event(Cleared(self._clock.now(), WHAT))
+            self._inbox.put_event(Cleared(self._clock.now(), OBSTACLE))
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         self._guard(lambda: self._learn(message))
