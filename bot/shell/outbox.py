@@ -10,11 +10,12 @@ from heapq import heappop, heappush
 from typing import Any, Final
 
 from bot.core.budget import Budget
-from bot.domain.units import NS_PER_S
+from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.shell.clock import Clock
-from bot.venues.orderentry import Call, Priority
+from bot.venues.orderentry import Call
 
 UNDER_WAY_MAX: Final = 4_096
+WAIT_NS_MIN: Final = NS_PER_MS  # a timer may be a little early: no busy waiting
 
 Job = Callable[[], Coroutine[Any, Any, None]]
 
@@ -72,33 +73,38 @@ class Outbox:
         self._budget = budget
         self._clock = clock
         self._tasks = tasks
-        self._waiting: list[tuple[int, int, int, int, Job]] = []
+        self._waiting: list[tuple[int, int, Call, Job]] = []  # by priority, then by age
         self._sequence = 0
         self._alarm: asyncio.TimerHandle | None = None
 
     def post(self, job: Job, call: Call) -> None:
-        """Start `job` now, or once the budget lets a call of this price go."""
-        if not self._waiting and self._admit(call.priority, call.weight, call.orders):
+        """Start `job` now, or once the budget lets a call of this price go. Raises OutboxFull."""
+        if not self._waiting and self._admit(call):
             self._tasks.start(job(), call.method)
             return
         if len(self._waiting) >= UNDER_WAY_MAX:
             raise OutboxFull(f"{len(self._waiting)} requests wait for their budget")
         self._sequence += 1
-        heappush(self._waiting, (call.priority, self._sequence, call.weight, call.orders, job))
+        heappush(self._waiting, (call.priority, self._sequence, call, job))
         self._release()
 
     async def admitted(self, call: Call) -> None:
         """Return once the budget lets this call go."""
-        while not self._admit(call.priority, call.weight, call.orders):
-            wait = self._budget.wait_ns(call.priority, call.weight, call.orders, self._clock.now())
-            await asyncio.sleep(max(wait, 1_000_000) / NS_PER_S)
+        while not self._admit(call):
+            wait_s = self._wait_s(call)
+            await asyncio.sleep(wait_s)
 
-    def _admit(self, priority: Priority, weight: int, orders: int) -> bool:
+    def _admit(self, call: Call) -> bool:
         now = self._clock.now()
-        if self._budget.wait_ns(priority, weight, orders, now) > 0:
+        if self._budget.wait_ns(call.priority, call.weight, call.orders, now) > 0:
             return False
-        self._budget.spent(weight, orders, now)
+        self._budget.spent(call.weight, call.orders, now)
         return True
+
+    def _wait_s(self, call: Call) -> float:
+        """Seconds until it is worth asking again whether a call may go."""
+        wait = self._budget.wait_ns(call.priority, call.weight, call.orders, self._clock.now())
+        return max(wait, WAIT_NS_MIN) / NS_PER_S
 
     def _release(self) -> None:
         """Start what may go; come back when the first of the rest may."""
@@ -106,11 +112,10 @@ class Outbox:
             self._alarm.cancel()
             self._alarm = None
         while self._waiting:
-            priority, _, weight, orders, job = self._waiting[0]
-            if not self._admit(Priority(priority), weight, orders):
-                wait = self._budget.wait_ns(priority, weight, orders, self._clock.now())
+            _, _, call, job = self._waiting[0]
+            if not self._admit(call):
                 loop = asyncio.get_running_loop()
-                self._alarm = loop.call_later(max(wait, 1_000_000) / NS_PER_S, self._release)
+                self._alarm = loop.call_later(self._wait_s(call), self._release)
                 return
             heappop(self._waiting)
             self._tasks.start(job(), "waited")
