@@ -44,11 +44,10 @@ def settled(report: OrderReport, at: int, *, amended: bool) -> list[OwnEvent]:
     """
     order_id, traded = report.order_id, report.cumulative_lots
     match report.status:
+        case Status.OPEN | Status.FILLED if amended:
+            return [Amended(at, order_id, report.tick, report.lots, traded)]
         case Status.OPEN | Status.FILLED:
-            events: list[OwnEvent] = [OrderOpened(at, order_id, traded)]
-            if amended:
-                events = [Amended(at, order_id, report.tick, report.lots, traded)]
-            return events
+            return [OrderOpened(at, order_id, traded)]
         case Status.CANCELLED:
             return [OrderCancelled(at, order_id, traded)]
         case Status.EXPIRED:
