@@ -8,18 +8,17 @@ nothing rests without it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from bot.domain.events import Cleared, Obstructed
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.shell.clock import Clock
 from bot.shell.heartbeat import LOST_NS, Pulse, State
-from bot.shell.wire import CallFailed
+from bot.shell.wire import Ask, CallFailed
 from bot.venues.orderentry import Call
 
-Caller = Callable[[Call], Awaitable[Any]]
 Put = Callable[[Obstructed | Cleared], None]
 
 COUNTDOWN_MS_MIN: Final = 10_000  # the venue itself warns of small ones
@@ -118,7 +117,7 @@ class Countdown:
 
     def __init__(
         self,
-        call: Caller,
+        call: Ask,
         codec: CountdownWords,
         put: Put,
         clock: Clock,

@@ -13,14 +13,13 @@ import structlog
 from bot.domain.events import Cleared, Obstructed
 from bot.domain.instrument import Fees, Instrument
 from bot.shell.clock import Clock
-from bot.shell.wire import CallFailed
+from bot.shell.wire import Ask, CallFailed
 from bot.venues.orderentry import Call, NotTrading
 
 PERIOD_S: Final = 60.0
 FAILURES_MAX: Final = 3  # in a row, before it is worth a warning
 RULES: Final = ("tick", "lot", "min_qty_lots", "min_notional")
 
-Ask = Callable[[Call], Awaitable[Any]]
 Put = Callable[[Obstructed | Cleared], None]
 
 

@@ -6,9 +6,9 @@ then twice. Silence, errors and timeouts count for nothing.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Final
 
 from bot.core.orders import OrderTable
 from bot.domain.events import (
@@ -25,16 +25,14 @@ from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.shell.clock import Clock
 from bot.shell.entries import Entry
 from bot.shell.statements import told
-from bot.shell.wire import CallFailed
-from bot.venues.orderentry import Call, OrderCodec, OrderReport, Status, Verdict
+from bot.shell.wire import Ask, CallFailed
+from bot.venues.orderentry import OrderCodec, OrderReport, Status, Verdict
 
 ASK_AFTER_S: Final = (0.25, 0.5, 1.0, 2.0)
 SOON_S: Final = 0.05
 ASK_EVERY_S: Final = 4.0
 ABSENT_READS: Final = 2
 LAG_NS: Final = NS_PER_S  # how far a venue's reads may lag behind its matching
-
-Ask = Callable[[Call], Coroutine[Any, Any, Any]]
 
 
 def settled(report: OrderReport, at: int, *, amended: bool) -> list[OwnEvent]:

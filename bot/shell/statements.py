@@ -5,14 +5,14 @@ A question that fails, an answer that cannot be read and a history that does not
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
 from bot.domain.events import Filled, FillRecovered
 from bot.domain.units import NS_PER_MS, Side
-from bot.shell.wire import CallFailed
+from bot.shell.wire import Ask, CallFailed
 from bot.venues.orderentry import (
     Call,
     Execution,
@@ -40,12 +40,6 @@ class ReadFailed(Exception):
         self.refusal = refusal
 
 
-class Caller(Protocol):
-    """Sends a call when budget and venue allow it; `Gateway.ask` does."""
-
-    def __call__(self, call: Call) -> Awaitable[Any]: ...
-
-
 def fill_key(fill: Execution) -> FillKey:
     """What makes an execution the same one, whoever tells of it."""
     return fill.order_id, fill.trade_id, fill.side
@@ -70,15 +64,17 @@ def told(fill: Execution, order_id: str, at: int, *, known: bool) -> Filled | Fi
 class Statements:
     """Questions about one account and symbol; `is_own` knows our client ids.
 
+    `ask` sends a call when budget and venue allow it; `Gateway.ask` does.
+
     Executions of a venue that names only its own order ids are matched through every list that
     was read; what is nobody's we know is counted in `foreign_executions` and left out.
     """
 
-    __slots__ = ("_call", "_codec", "_is_own", "_turn", "_venue_ids",
+    __slots__ = ("_ask", "_codec", "_is_own", "_turn", "_venue_ids",
                  "foreign_executions")  # fmt: skip
 
-    def __init__(self, call: Caller, codec: OrderCodec, is_own: Callable[[str], bool]) -> None:
-        self._call = call
+    def __init__(self, ask: Ask, codec: OrderCodec, is_own: Callable[[str], bool]) -> None:
+        self._ask = ask
         self._codec = codec
         self._is_own = is_own
         self._turn = asyncio.Lock()
@@ -87,12 +83,12 @@ class Statements:
 
     async def open_orders(self) -> list[OrderReport]:
         """Every open order of the symbol, ours or not. Raises ReadFailed."""
-        return self._noted(await self._ask(self._codec.open_orders(), self._codec.read_orders))
+        return self._noted(await self._answer(self._codec.open_orders(), self._codec.read_orders))
 
     async def order(self, order_id: str) -> OrderReport | None:
         """One order by its client id; None when the venue knows no such order."""
         try:
-            report = await self._ask(self._codec.order(order_id), self._codec.read_order)
+            report = await self._answer(self._codec.order(order_id), self._codec.read_order)
         except ReadFailed as failure:
             if failure.refusal is not None and failure.refusal.verdict is Verdict.ABSENT:
                 return None
@@ -101,7 +97,7 @@ class Statements:
 
     async def holdings(self) -> Holdings:
         """What the account holds. Raises ReadFailed."""
-        return await self._ask(self._codec.holdings(), self._codec.read_holdings)
+        return await self._answer(self._codec.holdings(), self._codec.read_holdings)
 
     async def executions(self, since: int) -> list[Execution]:
         """All our executions from `since` (ns, within a week) to now, with their client ids.
@@ -132,7 +128,7 @@ class Statements:
         """Every row from the first page on: a full page has more behind its last row."""
         rows: list[Row] = []
         for _ in range(PAGES_MAX):
-            page = await self._ask(call, read)
+            page = await self._answer(call, read)
             rows += page
             if len(page) < self._codec.capabilities.page_max:
                 return rows
@@ -152,10 +148,10 @@ class Statements:
             del self._venue_ids[next(iter(self._venue_ids))]
         return reports
 
-    async def _ask(self, call: Call, read: Callable[[Any], Answer]) -> Answer:
+    async def _answer(self, call: Call, read: Callable[[Any], Answer]) -> Answer:
         async with self._turn:
             try:
-                body = await self._call(call)
+                body = await self._ask(call)
             except CallFailed as failure:
                 raise ReadFailed(f"{call.method}: {failure}", failure.refusal) from failure
         try:

@@ -15,7 +15,7 @@ from bot.domain.events import Cleared, Obstructed
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.shell.clock import Clock
 from bot.shell.deadman import Obstacle
-from bot.shell.wire import CallFailed
+from bot.shell.wire import Ask, CallFailed
 from bot.venues.orderentry import Call
 
 PERIOD_NS: Final = 30 * NS_PER_S
@@ -28,7 +28,6 @@ RIGHT_READS: Final = 2
 UNKNOWN_NS_MAX: Final = 60 * NS_PER_S  # without any comparison
 REFUSED_NS: Final = 60 * NS_PER_S  # two refusals within it: comparing did not help
 
-Ask = Callable[[Call], Awaitable[Any]]
 Put = Callable[[Obstructed | Cleared], None]
 
 

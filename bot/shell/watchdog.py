@@ -9,7 +9,7 @@ reconciling, and cancelling beside it would only confuse it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -17,7 +17,7 @@ import structlog
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.shell.clock import Clock
 from bot.shell.heartbeat import LOST_NS, Heartbeat, Pulse, State, process_is_gone
-from bot.shell.wire import CallFailed
+from bot.shell.wire import Ask, CallFailed
 from bot.venues.orderentry import Call, OrderReport, Verdict
 
 LOOK_S: Final = 0.25
@@ -29,8 +29,6 @@ AT_ONCE_MAX: Final = 10  # cancels under way
 EMPTY_NS: Final = NS_PER_S // 2  # between the two reads that prove an empty venue
 SWEEP_S: Final = 0.25  # between cancels and the next read
 STOP_NS_MAX: Final = 10 * NS_PER_S  # for a rescue that is under way
-
-Caller = Callable[[Call], Awaitable[Any]]
 
 
 class OrderWords(Protocol):
@@ -85,7 +83,7 @@ class Watchdog:
 
     def __init__(
         self,
-        call: Caller,
+        call: Ask,
         codec: OrderWords,
         is_own: Callable[[str], bool],
         pulse: Pulse,

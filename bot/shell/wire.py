@@ -6,7 +6,7 @@ before (a connection, a name, a handshake); a call whose gate says no is `NotSen
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, Final
@@ -28,6 +28,7 @@ EXTEND_S: Final = 20 * 60.0  # a key of the private stream lives for an hour
 EXTEND_AGAIN_S: Final = 60.0  # after an attempt that failed
 
 Gate = Callable[[], bool]
+Ask = Callable[[Call], Awaitable[Any]]  # the body of the answer to a call; raises CallFailed
 
 
 class CallFailed(Exception):
