@@ -10,9 +10,9 @@ from bot.core.rearm import DAY_NS
 from bot.domain.units import Side
 
 FILL_KEYS_MAX: Final = 262_144  # 26 fills a minute for a week; 80 MB
-REMEMBERED_NS: Final = 7 * DAY_NS
+REMEMBERED_NS: Final = 7 * DAY_NS  # a venue repeats no execution after so long
 
-Key = tuple[str, str, Side]
+FillKey = tuple[str, str, Side]  # order, trade, side: one execution
 
 
 class FillKeys:
@@ -27,7 +27,7 @@ class FillKeys:
         """At most `limit` >= 1 keys, each for `remembered_ns`; the oldest is forgotten first."""
         if limit < 1:
             raise ValueError(f"limit {limit} must be at least 1")
-        self._keys: dict[Key, int] = {}
+        self._keys: dict[FillKey, int] = {}
         self._limit = limit
         self._remembered_ns = remembered_ns
 

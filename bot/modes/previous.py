@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final
 
+from bot.core.fillkeys import REMEMBERED_NS, FillKey
 from bot.domain.decisions import Decision, Place
 from bot.domain.events import (
     Amended,
@@ -23,19 +24,15 @@ from bot.domain.events import (
     PositionAdopted,
 )
 from bot.domain.instrument import Instrument
-from bot.domain.units import NS_PER_S
 from bot.journal.capture import JournalError
 from bot.journal.log import Decided, Header, Learned, Record, read_log
 from bot.journal.run import Run, run_name
 from bot.modes.settings import Loaded
-from bot.shell.statements import FillKey
 from bot.shell.takeover import Previous
 from bot.venues.binance.ids import is_own
 
 ACCOUNT: Final = "account"  # in a run's manifest: its name, which tells nothing of its key
 NEUTRAL: Final = "neutral_qty"  # the balance that counted as no position, exact text
-
-REMEMBERED_NS: Final = 7 * 24 * 3_600 * NS_PER_S  # a venue repeats no execution after so long
 
 Skipped = Callable[[str], None]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from bot.core.engine import Engine
+from bot.core.fillkeys import FillKey
 from bot.core.orders import Order
 from bot.domain.units import Side
 
@@ -49,7 +50,7 @@ class Beliefs:
         """Whether the order works or is remembered."""
         return self._engine.orders.knows(order_id)
 
-    def knows_fill(self, key: tuple[str, str, Side]) -> bool:
+    def knows_fill(self, key: FillKey) -> bool:
         """Whether an execution (order, trade, side) was learned."""
         return self._engine.fill_keys.knows(*key)
 

@@ -20,6 +20,7 @@ from typing import Any, Final, Protocol
 import structlog
 from asyncio_throttle.throttler import Throttler
 
+from bot.core.fillkeys import FillKey
 from bot.core.orders import OrderState, OrderTable
 from bot.domain.decisions import Amend, Cancel, Place, Request
 from bot.domain.events import (
@@ -41,7 +42,6 @@ from bot.shell.entries import Entries, Entry
 from bot.shell.inbox import Inbox
 from bot.shell.outbox import Outbox, Tasks
 from bot.shell.resolver import Resolver, settled
-from bot.shell.statements import FillKey
 from bot.shell.wire import CallFailed, Gate
 from bot.venues.orderentry import Call, OrderCodec, OrderReport, Refusal, Verdict
 

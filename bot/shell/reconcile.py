@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from bot.core.fillkeys import FillKey
 from bot.core.orderlife import Order
 from bot.core.reconcile import (
     AT_REST,
@@ -35,7 +36,7 @@ from bot.domain.events import (
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_S
 from bot.shell.clock import Clock
-from bot.shell.statements import FillKey, ReadFailed, Statements, fill_key, told
+from bot.shell.statements import ReadFailed, Statements, fill_key, told
 from bot.shell.takeover import HISTORY_NS, OVERLAP_NS, Previous, Takeover, another_instance
 from bot.venues.orderentry import Execution, Holdings, OrderReport
 

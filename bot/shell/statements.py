@@ -10,8 +10,9 @@ from typing import Any, Final, TypeVar
 
 from msgspec.structs import replace
 
+from bot.core.fillkeys import FillKey
 from bot.domain.events import Filled, FillRecovered
-from bot.domain.units import NS_PER_MS, Side
+from bot.domain.units import NS_PER_MS
 from bot.shell.wire import Ask, CallFailed
 from bot.venues.orderentry import (
     Call,
@@ -28,8 +29,6 @@ VENUE_IDS_MAX: Final = 16_384
 
 Answer = TypeVar("Answer")
 Row = TypeVar("Row")
-
-FillKey = tuple[str, str, Side]  # order, trade, side: one execution
 
 
 class ReadFailed(Exception):

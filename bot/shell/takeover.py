@@ -14,11 +14,12 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from bot.core.fillkeys import FillKey
 from bot.core.reconcile import QUIET_NS, position_off
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S
 from bot.shell.clock import Clock
-from bot.shell.statements import FillKey, ReadFailed, Statements, fill_key
+from bot.shell.statements import ReadFailed, Statements, fill_key
 from bot.venues.orderentry import Execution, Holdings
 
 EMPTY_NS: Final = 500 * NS_PER_MS  # between two empty lists that prove an empty venue

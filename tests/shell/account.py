@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from bot.core.fillkeys import FillKey
 from bot.core.orders import Order, OrderTable
 from bot.domain.decisions import Place
 from bot.domain.events import (
@@ -24,7 +25,7 @@ from bot.domain.events import (
 from bot.domain.instrument import Instrument
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
 from bot.shell.reconcile import Reconciler
-from bot.shell.statements import FillKey, Statements
+from bot.shell.statements import Statements
 from bot.shell.takeover import Previous
 from bot.shell.wire import CallFailed
 from bot.venues.orderentry import (
