@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from bot.domain.units import NS_PER_S
+from bot.domain.units import MINUTE_NS, NS_PER_S
 
-MINUTE_NS: Final = 60 * NS_PER_S
 SLOTS: Final = 100  # a window's; what was spent is forgotten a slot's length late at most
 
 CANCEL, AMEND, PLACE, RECONCILE, DATA = range(5)  # priorities, the most urgent first

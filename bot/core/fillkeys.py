@@ -6,8 +6,7 @@ ones too, after a reconnect or a restart; these keys outlive the orders and the 
 
 from typing import Final
 
-from bot.core.rearm import DAY_NS
-from bot.domain.units import Side
+from bot.domain.units import DAY_NS, Side
 
 FILL_KEYS_MAX: Final = 262_144  # 26 fills a minute for a week; 80 MB
 REMEMBERED_NS: Final = 7 * DAY_NS  # a venue repeats no execution after so long

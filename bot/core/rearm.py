@@ -6,9 +6,8 @@ and the last sell fell from 8.8 bp to 2.7 bp and blew out to 199 bp twenty minut
 
 from typing import Final, NamedTuple
 
-from bot.domain.units import NS_PER_S
+from bot.domain.units import DAY_NS, NS_PER_S
 
-DAY_NS: Final = 86_400 * NS_PER_S
 CLEAN_NS: Final = 4 * 3_600 * NS_PER_S  # without a trip: the doubling of pauses ends
 
 

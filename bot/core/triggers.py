@@ -10,10 +10,9 @@ from typing import Final
 
 import msgspec
 
-from bot.core.rearm import DAY_NS
 from bot.core.signals.liquidity import Liquidity
 from bot.domain.params import RiskParams
-from bot.domain.units import NS_PER_MS, NS_PER_S, Side
+from bot.domain.units import DAY_NS, NS_PER_MS, NS_PER_S, Side
 
 ONE_SIDE_HOLD_NS: Final = 500 * NS_PER_MS  # one thin side is pulled after this
 LOSS_SLOTS: Final = 3_601  # one hour at 1 s and the second that is under way

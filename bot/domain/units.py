@@ -10,6 +10,8 @@ from typing import Final
 
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
+MINUTE_NS: Final = 60 * NS_PER_S
+DAY_NS: Final = 86_400 * NS_PER_S
 BPS: Final = 1e-4
 
 

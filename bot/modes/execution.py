@@ -17,7 +17,7 @@ from bot.core.engine import Engine
 from bot.core.triggers import Severity
 from bot.domain.events import Cleared, Obstructed
 from bot.domain.instrument import Instrument
-from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.units import DAY_NS, MINUTE_NS, NS_PER_MS, NS_PER_S
 from bot.journal.run import Run
 from bot.modes.account import Account
 from bot.modes.preflight import EXIT_REFUSED
@@ -42,8 +42,6 @@ from bot.venues.binance.ids import is_of_run, is_own
 from bot.venues.binance.ordercodec import order_codec
 from bot.venues.orderentry import Call, Priority
 
-MINUTE_NS: Final = 60 * NS_PER_S
-DAY_NS: Final = 24 * 60 * MINUTE_NS
 SWEEP_NS_MAX: Final = 10 * NS_PER_S
 EMPTY_NS: Final = 500 * NS_PER_MS  # between the two readings that prove an empty venue
 # Per venue, as its documents state them: request weight, orders, each as (limit, window); then

@@ -17,7 +17,7 @@ import structlog
 from bot.core.engine import Engine
 from bot.domain.events import FeedLost, FeedOpened
 from bot.domain.instrument import Instrument
-from bot.domain.units import NS_PER_S
+from bot.domain.units import DAY_NS, NS_PER_S
 from bot.domain.view import View
 from bot.journal.segments import retire
 from bot.modes.account import Account, open_account
@@ -54,7 +54,6 @@ SAMPLE_S: Final = 1.0
 LATE_NS: Final = NS_PER_S // 2  # a loop that is so late is not fit to have orders rest
 TRIES: Final = 2  # to trade, and after a failure to cancel
 HOUSEKEEPING_S: Final = 60.0
-DAY_NS: Final = 24 * 3_600 * NS_PER_S
 
 EXIT_DONE: Final = 0
 EXIT_BROKEN: Final = 1

@@ -7,14 +7,13 @@ from typing import Any, Final
 
 import structlog
 
-from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.units import MINUTE_NS, NS_PER_MS, NS_PER_S
 from bot.modes.enginerun import EngineRun
 from bot.shell.clock import Clock
 from bot.shell.feed import Feed
 from bot.shell.inbox import Inbox
 from bot.shell.probe import Durations
 
-MINUTE_NS: Final = 60 * NS_PER_S
 QUANTILES: Final = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 STATUS: Final = Path("/proc/self/status")  # what the kernel says of this process, where it does
 

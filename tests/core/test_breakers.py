@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.core.breakers import ALL_CLEAR, NOT_READY, Breakers, Permission, rules
-from bot.core.rearm import DAY_NS
 from bot.core.signals.liquidity import Liquidity
 from bot.core.triggers import Inputs, Severity, Verdict
 from bot.domain.decisions import Rearm, Trip
 from bot.domain.params import RiskParams
-from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.units import DAY_NS, NS_PER_MS, NS_PER_S
 
 START = 20_000 * DAY_NS + 3_600 * NS_PER_S
 TICK_NS = 100 * NS_PER_MS

@@ -10,7 +10,6 @@ from bot.core.budget import (
     AMEND,
     CANCEL,
     DATA,
-    MINUTE_NS,
     PLACE,
     RECONCILE,
     SHARES,
@@ -19,7 +18,7 @@ from bot.core.budget import (
     Runaway,
     Window,
 )
-from bot.domain.units import NS_PER_S
+from bot.domain.units import MINUTE_NS, NS_PER_S
 from bot.venues.orderentry import Priority
 
 TEN_S = 10 * NS_PER_S

@@ -4,7 +4,6 @@ import pytest
 
 from bot.core.rearm import (
     CLEAN_NS,
-    DAY_NS,
     FULL,
     PLAIN,
     PLAIN_STEP_NS,
@@ -14,7 +13,7 @@ from bot.core.rearm import (
     Ramp,
     Step,
 )
-from bot.domain.units import NS_PER_S
+from bot.domain.units import DAY_NS, NS_PER_S
 
 START = 20_000 * DAY_NS
 

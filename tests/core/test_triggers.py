@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.core import triggers
-from bot.core.rearm import DAY_NS
 from bot.core.signals.liquidity import Liquidity, Streak
 from bot.core.triggers import Facts, Inputs, LossWindows, NetFills, Severity, Verdict
 from bot.domain.params import RiskParams
-from bot.domain.units import NS_PER_MS, NS_PER_S, Side
+from bot.domain.units import DAY_NS, NS_PER_MS, NS_PER_S, Side
 
 START = 20_000 * DAY_NS + 12 * 3_600 * NS_PER_S
 RISK = RiskParams(loss_budget=1_000.0, max_position_lots=1_000, max_order_lots=100)

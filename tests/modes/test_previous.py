@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from bot.core.fillkeys import REMEMBERED_NS
 from bot.domain.decisions import Cancel, Place
 from bot.domain.events import (
     Amended,
@@ -25,7 +26,7 @@ from bot.domain.units import NS_PER_S, Side
 from bot.journal.log import Closed, Decided, Header, Learned, LogWriter, read_log
 from bot.journal.run import Run, run_name
 from bot.modes import previous
-from bot.modes.previous import REMEMBERED_NS, previous_run, remember_account
+from bot.modes.previous import previous_run, remember_account
 from bot.modes.settings import Loaded, load
 
 ROOT = Path(__file__).parents[2]

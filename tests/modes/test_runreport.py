@@ -9,9 +9,9 @@ import pytest
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from bot.domain.units import NS_PER_MS, NS_PER_S
+from bot.domain.units import MINUTE_NS, NS_PER_MS, NS_PER_S
 from bot.modes import runreport
-from bot.modes.runreport import MINUTE_NS, RunReport, quantiles, rss_mb
+from bot.modes.runreport import RunReport, quantiles, rss_mb
 from bot.shell.feed import FeedStats
 from bot.shell.probe import Durations
 
