@@ -35,7 +35,7 @@ from bot.shell.outbox import Outbox, Tasks
 from bot.shell.privatestream import PrivateStream
 from bot.shell.reconcile import Periods, Reconciler
 from bot.shell.statements import ReadFailed, Statements
-from bot.shell.takeover import AnotherInstance, Previous
+from bot.shell.takeover import EMPTY_NS, AnotherInstance, Previous
 from bot.shell.venuetime import VenueTime
 from bot.shell.wire import Wire
 from bot.venues.binance.ids import is_of_run, is_own
@@ -43,7 +43,6 @@ from bot.venues.binance.ordercodec import order_codec
 from bot.venues.orderentry import Call, Priority
 
 SWEEP_NS_MAX: Final = 10 * NS_PER_S
-EMPTY_NS: Final = 500 * NS_PER_MS  # between the two readings that prove an empty venue
 # Per venue, as its documents state them: request weight, orders, each as (limit, window); then
 # our own cap on orders a minute, which a bot that is not running away never meets.
 LIMITS: Final = {
@@ -54,7 +53,7 @@ PROTECTION: Final = ("dead_man", "watchdog")  # obstacles that must not keep the
 
 
 class Execution:
-    """The account of one live run.
+    """Order entry of one run, with all that keeps its account true.
 
     `gateway` exists from the beginning, so that the engine's pump has its venue. `jobs` run
     beside the run, `finish` proves the venue empty, `close` shuts every socket. `late` says
@@ -143,7 +142,7 @@ class Execution:
             self._tasks,
             unheard=self._unheard,
             unasked=self._unasked,
-            clock_wrong=lambda: self.time.nudge(),
+            clock_wrong=lambda: self.time.nudge(),  # which is made later
             silence=self._budget.silence,
             exclusive=exclusive,
             told_before=() if previous is None else previous.keys,
@@ -255,7 +254,7 @@ class Execution:
         self.dead_man.fired()
 
     async def _vital(self, call: Call) -> Any:
-        """A call that goes before all but cancels."""
+        """A call with the right of way of cancels; `Gateway.ask` would throttle it."""
         urgent = replace(call, priority=Priority.CANCEL)
         await self._outbox.admitted(urgent)
         return await self.wire.call(urgent)
@@ -268,13 +267,12 @@ class Execution:
     # --- the end ----------------------------------------------------------------------------
 
     async def finish(self, patient: Callable[[], bool]) -> bool:
-        """Prove that none of our orders rests: whether it could be proved in time.
+        """Prove that none of our orders rests; False where that failed within 10 s.
 
-        Ends at once when nobody is `patient` any more.
-
-        Nothing but cancels leaves any more. Two empty lists half a second apart, behind the
-        validity of whatever was sent last, are a proof; whatever they show instead is cancelled.
-        Only then the dead-man's switch is let go.
+        Nothing but cancels and questions leaves from here on. Two empty lists half a second
+        apart, behind the validity of whatever was sent last, are a proof; whatever they show
+        instead is cancelled. Only then the dead-man's switch is let go. It gives up as soon as
+        nobody is `patient`.
         """
         self._ending = True
         self.gateway.shut()

@@ -57,7 +57,6 @@ HOUSEKEEPING_S: Final = 60.0
 
 EXIT_DONE: Final = 0
 EXIT_BROKEN: Final = 1
-EXIT_KILLED: Final = 4
 EXIT_INTERRUPTED: Final = 130
 
 OnSample = Callable[["LiveRun", View], None]
@@ -106,7 +105,6 @@ class LiveRun:
         self.folder = new_run(loaded, runs, self.clock.now(), settings.mode, seed)
         self.metrics = Metrics(loaded.instrument)
         self.db = RunDb(self.folder.database, loaded.instrument, on_failure=self._database_failed)
-        journalist = Journalist(self.log, loaded.instrument)
         self.inbox = Inbox(self.clock, frames_max=FRAMES_MAX, bytes_max=BYTES_MAX)
         self.supervisor = Supervisor(self._broke)
         self.execution: Execution | None = None
@@ -118,7 +116,7 @@ class LiveRun:
             started_at=self.clock.now(),
             prefix=prefix,
             seed=seed,
-            eyes=(self.metrics, self.db, journalist, self, *eyes),
+            eyes=(self.metrics, self.db, Journalist(self.log, loaded.instrument), self, *eyes),
             venue=venue,
         )
         self.feed = Feed(where, self.inbox, self.clock, limits or derived)
@@ -130,8 +128,10 @@ class LiveRun:
             self.feed.request_snapshot,
             self._batch_done,
         )
-        watched = None if reread is None else (reread[0], loaded, self.inbox, self.clock, reread[1])
-        self.reload = None if watched is None else Reload(*watched)
+        self.reload: Reload | None = None
+        if reread is not None:
+            path, again = reread
+            self.reload = Reload(path, loaded, self.inbox, self.clock, again)
         self.report = RunReport(self.engine_run, self.feed, self.inbox, self.clock)
         self.web_port: int | None = None
         self.code = EXIT_DONE
@@ -205,7 +205,7 @@ class LiveRun:
                 if not await self._trade():
                     orders = repr(self.engine_run.engine.orders)
                     self.log.error("orders_unconfirmed", orders=orders)
-                    if self._interrupts < 2:  # else it was wanted so
+                    if self._is_patient():  # else it was wanted so
                         self.code = EXIT_BROKEN
             finally:
                 await self.supervisor.close()
@@ -238,11 +238,12 @@ class LiveRun:
         if self.execution is None:
             return bool(confirmed)
         # Whatever we believe, the venue is asked: only its word is a proof.
-        empty = await self.supervisor.attempt(self.execution.finish(self._patience_left))
+        empty = await self.supervisor.attempt(self.execution.finish(self._is_patient))
         self.supervisor.do(self.daemon.settle)
         return bool(empty)
 
-    def _patience_left(self) -> bool:
+    def _is_patient(self) -> bool:
+        """Whether nobody has pressed Ctrl-C twice."""
         return self._interrupts < 2
 
     def _broke(self, failure: Exception) -> None:
@@ -266,7 +267,7 @@ class LiveRun:
         if name is signal.SIGINT:
             self._interrupts += 1
         self.stop(name.name, EXIT_INTERRUPTED if name is signal.SIGINT else EXIT_DONE)
-        if self._interrupts > 1:
+        if not self._is_patient():
             self.daemon.give_up()
 
     async def _stop_after(self, seconds: float) -> None:

@@ -21,7 +21,7 @@ import structlog
 from asyncio_throttle.throttler import Throttler
 
 from bot.core.fillkeys import FillKey
-from bot.core.orders import OrderState, OrderTable
+from bot.core.orders import OrderTable
 from bot.domain.decisions import Amend, Cancel, Place, Request
 from bot.domain.events import (
     AccountEvent,
@@ -51,13 +51,8 @@ MUTE_NS: Final = 2_000 * NS_PER_MS  # an accepted order must be on the private s
 READS_PER_S: Final = 10
 AMEND_NS: Final = 5_000 * NS_PER_MS  # by then the end of a crossing amend was told
 TEND_S: Final = 0.25
-
-ENDED: Final = (
-    OrderState.FILLED,
-    OrderState.CANCELLED,
-    OrderState.REJECTED,
-    OrderState.EXPIRED,
-)
+OWED_NS: Final = 500 * NS_PER_MS  # what a report says has traded must be told by fills until then
+LATEST: Final = 64  # orders that a mute stream is noticed by
 
 
 class Line(Protocol):
@@ -388,14 +383,14 @@ class Gateway:
             self.tend(self._clock.now())
 
     def tend(self, now: int) -> None:
-        """Fetch fills that are owed; notice a private stream that is mute."""
+        """Fetch fills that are owed for OWED_NS; notice a private stream that is mute."""
         owed = self._orders.owed()
         self._owed_since = {order_id: self._owed_since.get(order_id, now) for order_id in owed}
         for order_id, since in self._owed_since.items():
-            if now - since >= 2 * TEND_S * 1e9:
+            if now - since >= OWED_NS:
                 self._owed_since[order_id] = now
                 self.pull(order_id)
-        for entry in self._entries.newest(64):
+        for entry in self._entries.newest(LATEST):
             if entry.accepted_at and not entry.heard_at and now - entry.accepted_at > MUTE_NS:
                 entry.heard_at = now  # said once
                 self._unheard(entry.order_id)
@@ -448,7 +443,7 @@ class Gateway:
         return entry
 
     def _ended(self, order_id: str) -> bool:
-        return not self._orders.knows(order_id) or self._orders.find(order_id).state in ENDED
+        return not self._orders.knows(order_id) or not self._orders.find(order_id).working
 
     def _touch(self, entry: Entry) -> int:
         now = self._clock.now()
