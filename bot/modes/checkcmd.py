@@ -10,20 +10,17 @@ from msgspec.structs import replace
 
 from bot.modes import configcmd, premises
 from bot.modes.account import access_of, account_name
-from bot.modes.examine import examine
 from bot.modes.preflight import Examination, Finding, Level, PreflightRefused
 from bot.modes.secrets import credentials
 from bot.modes.settings import ConfigError, Loaded
+from bot.modes.start import examined
 from bot.ops.logs import Logs, set_up
 from bot.ops.redact import Redaction
 from bot.shell.clock import Clock
 from bot.shell.lease import state_folder
 from bot.shell.loop import run as run_loop
-from bot.shell.peer import Credentials
 from bot.shell.reach import unreachable
-from bot.shell.wire import Wire
 from bot.venues.binance.endpoints import Endpoints, endpoints
-from bot.venues.binance.ordercodec import order_codec
 
 STYLES: Final = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
 WIDTH: Final = {"level": 4, "name": 13}
@@ -80,30 +77,11 @@ async def _check_account(
     for secret in (keys.api_key, keys.secret):
         redaction.hide(secret)
         logs.hide(secret)
-    found = await _examined(loaded, keys, env, clock)
+    access, name = access_of(loaded, keys), account_name(loaded, keys)
+    found = await examined(loaded, access, clock, state=state_folder(env), name=name)
     # A venue's own words may repeat what they refuse.
     texts = [replace(one, text=redaction.text(one.text)) for one in found.findings]
     return replace(found, findings=tuple(texts))
-
-
-async def _examined(
-    loaded: Loaded, keys: Credentials, env: Mapping[str, str], clock: Clock
-) -> Examination:
-    prefix = f"mm{clock.run_id()[:6]}"  # nothing is placed: a codec cannot be without one
-    timeout_ms = loaded.settings.execution.request_timeout_ms
-    codec = order_codec(loaded.instrument, prefix)
-    wire = Wire(access_of(loaded, keys), codec, clock, timeout_ms=timeout_ms)
-    try:
-        return await examine(
-            loaded,
-            wire,
-            lambda instrument: order_codec(instrument, prefix),
-            clock,
-            state=state_folder(env),
-            name=account_name(loaded, keys),
-        )
-    finally:
-        await wire.close()
 
 
 async def _with_feed(loaded: Loaded, where: Endpoints, found: Examination) -> Examination:
