@@ -1,4 +1,4 @@
-"""The misbehaviour of the simulated exchange towards its users: requests, and by `events`.
+"""What the simulated exchange does wrong to its users: to requests here, to events in `events`.
 
 A layer around the venue: a request passes `respond` on its way in and out, a user's event
 `events`. What is switched on holds for the next `times` requests that match, or until healed.

@@ -147,7 +147,7 @@ def banned(until_ms: int, now_ms: int) -> Failure:
         f"Way too much request weight used; IP banned until {until_ms}. "
         "Please use WebSocket Streams for live updates to avoid bans."
     )
-    return _error(418, -1003, text, max(0, -((now_ms - until_ms) // 1_000)))
+    return _error(418, -1003, text, max(0, -(-(until_ms - now_ms) // 1_000)))
 
 
 def below(root: str, where: Matcher) -> Matcher:

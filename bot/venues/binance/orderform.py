@@ -14,11 +14,14 @@ from bot.domain.instrument import Instrument
 from bot.domain.units import Side
 from bot.venues.binance.listing import PERCENT_PRICE, QTY_LOTS_MAX, TICKS_MAX
 from bot.venues.binance.publictext import SPOT, decimals
-from bot.venues.binance.reply import Refused, illegal, mandatory, missing
+from bot.venues.binance.reply import DIGITS, DIGITS_LEGAL, Refused, illegal, mandatory, missing
 
 CLIENT_ID: Final = re.compile(r"[\.A-Z\:/a-z0-9_-]{1,36}")
-ID: Final = re.compile(r"[0-9]{1,18}")
 DECIMAL: Final = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?")
+
+# Errors for `found`, as (code, words).
+NO_ORDER: Final = (-2013, "Order does not exist.")
+UNKNOWN_ORDER: Final = (-2011, "Unknown order sent.")
 
 _FLAGS: Final = {"true": True, "false": False}
 
@@ -46,7 +49,7 @@ class OrderForm:
         else:
             tick = self.tick(params, side, mark)
         reduce_only = self._reduce_only(params)
-        self._notional((tick or mark) * lots, reduce_only)
+        self.notional((tick or mark) * lots, reduce_only=reduce_only)
         return NewOrder(
             side,
             tick,
@@ -80,8 +83,8 @@ class OrderForm:
                 -1102,
                 "Param 'origClientOrderId' or 'orderId' must be sent, but both were empty/null!",
             )
-        if order_id and ID.fullmatch(order_id) is None:
-            raise illegal("orderId", "^[0-9]{1,20}$")
+        if order_id and DIGITS.fullmatch(order_id) is None:
+            raise illegal("orderId", DIGITS_LEGAL)
         order = find(int(order_id) if order_id else None, client_id)
         if order is None:
             raise Refused(code, words)
@@ -178,11 +181,8 @@ class OrderForm:
     def _price(self, ticks: Decimal) -> Decimal:
         return (ticks * self.instrument.tick).quantize(self.instrument.tick)
 
-    def notional(self, value: int) -> None:
+    def notional(self, value: int, *, reduce_only: bool = False) -> None:
         """A value in ticks x lots that passes the least notional."""
-        self._notional(value, False)
-
-    def _notional(self, value: int, reduce_only: bool) -> None:
         instrument = self.instrument
         if value * instrument.tick * instrument.lot >= instrument.min_notional:
             return

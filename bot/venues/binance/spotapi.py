@@ -4,19 +4,16 @@ Sources: "Trading endpoints" and "Account endpoints" of the spot documents, and 
 ccxt calls. `sapi` says what a key may do and what trading costs.
 """
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from bot.domain.account import AccountOrder, AccountTrade, Refusal
-from bot.venues.binance.orderform import OrderForm
+from bot.venues.binance.orderform import NO_ORDER, UNKNOWN_ORDER, OrderForm
 from bot.venues.binance.privateapi import Call, Route, Routes, integer, within
 from bot.venues.binance.privatetext import Member, PrivateText, money, refused
 from bot.venues.binance.reply import Refused, missing
-
-_NO_ORDER: Final = (-2013, "Order does not exist.")
-_UNKNOWN: Final = (-2011, "Unknown order sent.")
 
 
 class SpotApi:
@@ -54,7 +51,7 @@ class SpotApi:
         return self._text.spot_placed(order, just_traded(account.trades, order))
 
     def _cancel(self, call: Call) -> Member:
-        order = self._form.found(call.params, call.seat.account.find, *_UNKNOWN)
+        order = self._form.found(call.params, call.seat.account.find, *UNKNOWN_ORDER)
         return self._end(call, order)
 
     def _end(self, call: Call, order: AccountOrder) -> Member:
@@ -90,7 +87,9 @@ class SpotApi:
             "newOrderResponse": placed,
         }
 
-    def _try(self, job: Any, call: Call) -> tuple[Member | None, Member | None]:
+    def _try(
+        self, job: Callable[[Call], Member], call: Call
+    ) -> tuple[Member | None, Member | None]:
         """What a half of a request brought: (its answer, its error)."""
         try:
             return job(call), None
@@ -98,7 +97,7 @@ class SpotApi:
             return None, {"code": problem.code, "msg": str(problem)}
 
     def _amend(self, call: Call) -> Member:
-        order = self._form.found(call.params, call.seat.account.find, *_NO_ORDER)
+        order = self._form.found(call.params, call.seat.account.find, *NO_ORDER)
         lots = self._form.lots(call.params, "newQty")
         self._form.notional(order.tick * lots)
         default = call.seat.new_id("amend")
@@ -136,12 +135,12 @@ class SpotApi:
         self._form.symbol(call.params)
         orders = call.seat.account.open_orders()
         if not orders:
-            raise Refused(*_UNKNOWN)
+            raise Refused(*UNKNOWN_ORDER)
         return [self._end(call._replace(params={}), order) for order in orders]
 
     def _order(self, call: Call) -> Member:
         return self._text.spot_order(
-            self._form.found(call.params, call.seat.account.find, *_NO_ORDER)
+            self._form.found(call.params, call.seat.account.find, *NO_ORDER)
         )
 
     def _open_orders(self, call: Call) -> list[Member]:

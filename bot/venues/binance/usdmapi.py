@@ -10,15 +10,14 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from bot.domain.account import AccountOrder, Refusal
-from bot.venues.binance.orderform import OrderForm
+from bot.venues.binance.orderform import NO_ORDER, UNKNOWN_ORDER, OrderForm
 from bot.venues.binance.privateapi import Call, Route, Routes, integer, within
-from bot.venues.binance.privatetext import LEVERAGE_MAX, NOTIONAL_CAP, PrivateText, refused
+from bot.venues.binance.privatetext import LEVERAGE_MAX, NOTIONAL_CAP, Member, PrivateText, refused
 from bot.venues.binance.reply import Refused, missing
 
 BATCH_PLACED_MAX: Final = 5
 BATCH_CANCELLED_MAX: Final = 10
 
-Member = dict[str, Any]
 Item = TypeVar("Item")
 
 
@@ -73,28 +72,27 @@ class UsdmApi:
         account, params = call.seat.account, call.params
         self._form.symbol(params)
         side = self._form.side(params)
-        order = self._found(call, -2013, "Order does not exist.")
+        order = self._found(call, *NO_ORDER)
         if not order.is_open:
-            raise Refused(-2013, "Order does not exist.")
+            raise Refused(*NO_ORDER)
         if side is not order.wanted.side:
             raise Refused(-1117, "Invalid side.")
         lots = self._form.lots(params, "quantity")
         tick = self._form.tick(params, side, account.mark())
-        if not order.wanted.reduce_only:
-            self._form.notional(tick * lots)
+        self._form.notional(tick * lots, reduce_only=order.wanted.reduce_only)
         return self._done(account.modify(call.at, order.order_id, tick, lots))
 
     def _cancel(self, call: Call) -> Member:
-        order = self._found(call, -2011, "Unknown order sent.")
+        order = self._found(call, *UNKNOWN_ORDER)
         return self._done(call.seat.account.cancel(call.at, order.order_id))
 
     def _order(self, call: Call) -> Member:
-        return self._text.usdm_order(self._found(call, -2013, "Order does not exist."))
+        return self._text.usdm_order(self._found(call, *NO_ORDER))
 
     def _open_order(self, call: Call) -> Member:
-        order = self._found(call, -2013, "Order does not exist.")
+        order = self._found(call, *NO_ORDER)
         if not order.is_open:
-            raise Refused(-2013, "Order does not exist.")
+            raise Refused(*NO_ORDER)
         return self._text.usdm_order(order)
 
     def _place_many(self, call: Call) -> list[Any]:
@@ -200,7 +198,7 @@ class UsdmApi:
         account = call.seat.account
         position = account.position()
         assert position is not None
-        if position.lots == 0 and not any(o for o in account.open_orders()):
+        if position.lots == 0 and not account.open_orders():
             return []  # "only symbol that has position or open orders will be returned" (V3)
         return [self._text.position_risk(position, account.margin(), account.leverage, call.now)]
 

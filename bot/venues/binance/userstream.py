@@ -48,10 +48,9 @@ class UserStream:
 
     def end(self, now: int) -> tuple[str, bytes]:
         """The key expires: the stream's last message, and the name that it goes to."""
-        name = self.name
-        self._turn += self.spot
-        self._ends = 0
+        name, self._ends = self.name, 0
         if self.spot:
+            self._turn += 1  # the next one begins at once; a listen key has to be opened
             return name, wrapped(b'{"e":"eventStreamTerminated","E":%d}' % now)
         return name, b'{"e":"listenKeyExpired","E":%d,"listenKey":"%b"}' % (now, name.encode())
 

@@ -37,7 +37,7 @@ _USDM_WORDS: Final = _SPOT_WORDS | {
 
 
 class UserText:
-    """The user events of one symbol; `alias` names the account where USD-M does so."""
+    """The user events of one symbol."""
 
     def __init__(self, text: PrivateText) -> None:
         self._text = text
