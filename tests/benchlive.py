@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import uvloop
 from msgspec.structs import replace
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_sockets
@@ -33,6 +32,7 @@ from bot.shell.clock import Clock  # noqa: E402
 from bot.shell.daemon import Daemon  # noqa: E402
 from bot.shell.feed import Feed  # noqa: E402
 from bot.shell.inbox import Inbox  # noqa: E402
+from bot.shell.loop import run as run_loop  # noqa: E402
 from bot.venues.binance.endpoints import endpoints  # noqa: E402
 
 CONFIG: Final = ROOT / "config" / "paper-binance-usdm.yaml"
@@ -134,7 +134,7 @@ def wire_to_wire(capture: Path) -> dict[str, list[float]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sender:
         assert sender.stdout is not None
         port = int(sender.stdout.readline())
-        decided = uvloop.run(_receive(load(CONFIG, env={}), port))
+        decided = run_loop(_receive(load(CONFIG, env={}), port))
         sent = json.loads(sender.stdout.readline())
     warm = FRAMES // 10
     times = [((at - sent[i]) / 1e3, acted) for i, at, acted in decided if i >= warm]

@@ -26,7 +26,6 @@ from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 
 import numpy as np
-import uvloop
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_writer import StreamWriter
 
@@ -46,6 +45,7 @@ from bot.modes.settings import Loaded, load  # noqa: E402
 from bot.shell.clock import Clock  # noqa: E402
 from bot.shell.gateway import Gateway  # noqa: E402
 from bot.shell.inbox import Inbox  # noqa: E402
+from bot.shell.loop import run as run_loop  # noqa: E402
 from bot.shell.outbox import Outbox, Tasks  # noqa: E402
 from bot.shell.wire import Wire  # noqa: E402
 from bot.venues.binance.ordercodec import order_codec  # noqa: E402
@@ -263,7 +263,7 @@ def order_entry() -> dict[str, float]:
     arguments = ["--venue", settings.venue, "--symbol", settings.symbol]
     with tempfile.TemporaryDirectory() as folder, ExchangeProcess(arguments) as exchange:
         journal = Path(folder) / "log"
-        found = uvloop.run(_in_turns(loaded, exchange.served(), journal))
+        found = run_loop(_in_turns(loaded, exchange.served(), journal))
     theirs = {PEER + name: us for name, us in _percentiles(found["peer"]).items()}
     return _percentiles(found["ours"]) | theirs
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import uvloop
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -28,6 +27,7 @@ from bot.modes.run import LiveRun, pages_socket  # noqa: E402
 from bot.modes.settings import load  # noqa: E402
 from bot.modes.warmup import warm  # noqa: E402
 from bot.ops.logs import set_up  # noqa: E402
+from bot.shell.loop import run as run_loop  # noqa: E402
 
 EVERY_S: Final = 10
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -87,7 +87,7 @@ def soak(seconds: float, speed: float, folder: str) -> dict[str, Any]:
             live = LiveRun(there, listener=listener, on_sample=readings.sample)
             return await live.go(seconds), live.result()
 
-        code, result = uvloop.run(trade())
+        code, result = run_loop(trade())
     first, last = readings.samples[len(readings.samples) // 5], readings.samples[-1]
     return {
         "exit": code,

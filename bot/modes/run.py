@@ -15,6 +15,7 @@ from typing import Any, Final
 import structlog
 
 from bot.core.engine import Engine
+from bot.core.triggers import Severity
 from bot.domain.events import FeedLost, FeedOpened
 from bot.domain.instrument import Instrument
 from bot.domain.units import DAY_NS, NS_PER_S
@@ -58,6 +59,7 @@ HOUSEKEEPING_S: Final = 60.0
 
 EXIT_DONE: Final = 0
 EXIT_BROKEN: Final = 1
+EXIT_KILLED: Final = 4
 EXIT_INTERRUPTED: Final = 130
 
 OnSample = Callable[["LiveRun", View], None]
@@ -209,6 +211,8 @@ class LiveRun:
                     self.log.error("orders_unconfirmed", orders=orders)
                     if self._is_patient():  # else it was wanted so
                         self.code = EXIT_BROKEN
+                if self.code == EXIT_DONE and self._is_halted():
+                    self.code = EXIT_KILLED
             finally:
                 await self.supervisor.close()
                 if self.execution is not None:
@@ -243,6 +247,10 @@ class LiveRun:
         empty = await self.supervisor.attempt(self.execution.finish(self._is_patient))
         self.supervisor.do(self.daemon.settle)
         return bool(empty)
+
+    def _is_halted(self) -> bool:
+        """Whether a breaker has latched: nobody but a person may quote on."""
+        return self.engine_run.engine.breakers.permission.severity >= Severity.HALTED
 
     def _is_patient(self) -> bool:
         """Whether nobody has pressed Ctrl-C twice."""

@@ -83,7 +83,7 @@ async def private_stream(bench: Bench) -> None:
         bench.faults.events.shut = True  # nobody gets in again
         lose()
         await eventually(lambda: not bench.stream.open)
-        assert any(isinstance(e, Obstructed) and e.what == "private_stream" for e in bench.events)
+        await eventually(lambda: any(map(_stream_stands_in_the_way, bench.events)))
         bench.hit(Side.BUY, part)
         bench.faults.heal()
         await eventually(lambda was=opened: bench.opened > was)
@@ -92,6 +92,10 @@ async def private_stream(bench: Bench) -> None:
     await eventually(lambda: bench.order(order_id).state is S.FILLED)
     assert len(bench.fills(order_id)) == 3
     assert bench.position == bench.unit
+
+
+def _stream_stands_in_the_way(event: object) -> bool:
+    return isinstance(event, Obstructed) and event.what == "private_stream"
 
 
 async def _kept_alive(bench: Bench) -> None:

@@ -9,6 +9,7 @@ import pytest
 from bot.core.triggers import Severity
 from bot.domain.events import UNSENT, Obstructed, OrderRejected
 from bot.domain.units import NS_PER_MS, NS_PER_S, Side
+from bot.modes.run import EXIT_KILLED
 from bot.shell import venuetime
 from bot.venues.binance.failures import COUNTDOWN, PLACEMENTS
 from tests.modes.quietvenue import Seen
@@ -104,6 +105,7 @@ async def f49_refresh_fails_thrice(folder: Path) -> None:
 
 async def f50_not_refreshed_after_a_kill(folder: Path) -> None:
     async with trading(folder, "risk.loss_budget=1.0") as stage:
+        stage.code = EXIT_KILLED
         await stage.hurry()
         # All bids trade, and the price is 300 lower: more than the budget is lost.
         stage.venue.fill(Side.BUY, sum(order.lots for order in stage.venue.resting(Side.BUY)))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from bot.core.triggers import Severity, Verdict
 from bot.domain.units import Side
 from bot.domain.view import View
 from bot.journal.capture import JournalError
@@ -310,6 +311,12 @@ async def test_the_worst_code_stands(bench: Bench) -> None:
     live.stop("e", module.EXIT_INTERRUPTED)
     assert (live.code, live.daemon.reason) == (module.EXIT_BROKEN, "a")
     assert await live.go() == module.EXIT_BROKEN
+
+
+async def test_a_latched_halt_is_told_by_the_exit_code(bench: Bench) -> None:
+    live = LiveRun(bench.loaded())
+    live.engine_run.engine.breakers.latch(Verdict(Severity.HALTED, "operator", {}))
+    assert await live.go(0.3) == module.EXIT_KILLED
 
 
 async def test_a_port_that_is_taken(bench: Bench) -> None:
