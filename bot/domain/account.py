@@ -49,8 +49,8 @@ class Status(StrEnum):
     EXPIRED_IN_MATCH = "EXPIRED_IN_MATCH"
 
 
-class Execution(StrEnum):
-    """What an order's news is about."""
+class ExecutionType(StrEnum):
+    """What happened to an order, as the venue's reports have it."""
 
     NEW = "NEW"
     TRADE = "TRADE"
@@ -178,7 +178,7 @@ class OrderNews(msgspec.Struct, frozen=True):
     `request_id` is the client id of the request that did it, where there was one.
     """
 
-    execution: Execution
+    execution: ExecutionType
     order: AccountOrder
     at: int
     trade: AccountTrade | None = None

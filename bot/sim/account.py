@@ -16,7 +16,7 @@ from bot.domain.account import (
     AccountOrder,
     AccountTrade,
     BalanceNews,
-    Execution,
+    ExecutionType,
     Income,
     InForce,
     Kind,
@@ -349,7 +349,7 @@ class Account:
         self._by_client_id[order.client_id] = order.order_id
         if order.tick:
             self.wallet.reserve(wanted.side, order.tick * order.lots, order.lots)
-        self._tell(Execution.NEW, order, at)
+        self._tell(ExecutionType.NEW, order, at)
         if len(self._orders) > ORDERS_MAX:
             self._forget_oldest()
 
@@ -377,7 +377,7 @@ class Account:
                 self._income("REALIZED_PNL", booked.realized, booked.asset, at, trade.trade_id)
             self._income("COMMISSION", -booked.commission, booked.asset, at, trade.trade_id)
         self._keep(order)
-        self._tell(Execution.TRADE, order, at, trade)
+        self._tell(ExecutionType.TRADE, order, at, trade)
 
     def _reduced(self, event: Reduced, at: int) -> None:
         before = self._orders[event.order_id]
@@ -387,7 +387,7 @@ class Account:
         order = replace(before, lots=before.lots - gone, updated=at, client_id=client_id)
         self._by_client_id[client_id] = order.order_id
         self._keep(order)
-        self._tell(Execution.REDUCED, order, at, request_id=before.client_id)
+        self._tell(ExecutionType.REDUCED, order, at, request_id=before.client_id)
 
     def _moved(self, event: Moved, at: int) -> None:
         before = self._orders[event.order_id]
@@ -402,18 +402,18 @@ class Account:
             changes=before.changes + 1,
         )
         self._keep(order)
-        self._tell(Execution.MOVED, order, at)
+        self._tell(ExecutionType.MOVED, order, at)
 
     def _ended(self, event: Cancelled, at: int) -> None:
         before = self._orders[event.order_id]
         if before.tick:
             self.wallet.release(before.wanted.side, before.tick * event.left, event.left)
         if event.prevented:
-            status, execution = Status.EXPIRED_IN_MATCH, Execution.PREVENTED
+            status, execution = Status.EXPIRED_IN_MATCH, ExecutionType.PREVENTED
         elif event.expired:
-            status, execution = Status.EXPIRED, Execution.EXPIRED
+            status, execution = Status.EXPIRED, ExecutionType.EXPIRED
         else:
-            status, execution = Status.CANCELED, Execution.CANCELED
+            status, execution = Status.CANCELED, ExecutionType.CANCELED
         order = replace(before, status=status, updated=at)
         self._keep(order)
         self._tell(execution, order, at, request_id=self._request_id)
@@ -434,7 +434,7 @@ class Account:
 
     def _tell(
         self,
-        execution: Execution,
+        execution: ExecutionType,
         order: AccountOrder,
         at: int,
         trade: AccountTrade | None = None,

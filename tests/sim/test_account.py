@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bot.domain.account import (
     AccountOrder,
     BalanceNews,
-    Execution,
+    ExecutionType,
     InForce,
     Kind,
     NewOrder,
@@ -63,7 +63,7 @@ def placed(account: Account, wanted: NewOrder, now: int = 1) -> AccountOrder:
     return found
 
 
-def told(account: Account) -> list[tuple[Execution, Status]]:
+def told(account: Account) -> list[tuple[ExecutionType, Status]]:
     news: list[News] = account.drain()
     return [(one.execution, one.order.status) for one in news if isinstance(one, OrderNews)]
 
@@ -231,9 +231,9 @@ def test_a_market_order_takes_what_there_is_and_expires() -> None:
     assert (done.status, done.filled) == (Status.EXPIRED, 500)
     assert account.place(2, order(BUY, 0, 1, "b", kind=Kind.MARKET)) is Refusal.EMPTY_BOOK
     news = told(account)
-    assert news[0] == (Execution.NEW, Status.NEW)
-    assert news[-1] == (Execution.EXPIRED, Status.EXPIRED)
-    assert [kind for kind, _ in news[1:-1]] == [Execution.TRADE] * 5
+    assert news[0] == (ExecutionType.NEW, Status.NEW)
+    assert news[-1] == (ExecutionType.EXPIRED, Status.EXPIRED)
+    assert [kind for kind, _ in news[1:-1]] == [ExecutionType.TRADE] * 5
 
 
 # --- Changes ------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ def test_an_amended_order_shrinks_in_its_place() -> None:
     assert (amended.lots, amended.filled, amended.client_id) == (5, 2, "new")
     assert [seen.left for seen in exchange.queue(BUY, MIDDLE - 1)] == [3, 50]
     news = account.drain()
-    assert (news[0].execution, news[0].request_id) == (Execution.REDUCED, "old")
+    assert (news[0].execution, news[0].request_id) == (ExecutionType.REDUCED, "old")
     assert account.find(None, "new") == amended
     check_books(account)
 
@@ -266,7 +266,7 @@ def test_a_modified_order_goes_to_the_end_of_the_queue() -> None:
     smaller = account.modify(3, own.order_id, MIDDLE - 1, 4)
     assert (smaller.order_id, smaller.lots) == (own.order_id, 4)
     assert [seen.left for seen in exchange.queue(BUY, MIDDLE - 1)] == [100, 50, 4]
-    assert told(account)[-1] == (Execution.MOVED, Status.NEW)
+    assert told(account)[-1] == (ExecutionType.MOVED, Status.NEW)
     check_books(account)
 
 
@@ -385,7 +385,7 @@ def test_news_of_a_fill_tells_what_it_cost() -> None:
     exchange.place(7 * NS_PER_MS, FLOW, SELL, MIDDLE, 4, ioc=True)
     _, fill, money = account.drain()
     assert (fill.execution, fill.order.status, fill.at) == (
-        Execution.TRADE, Status.PARTIALLY_FILLED, 7,
+        ExecutionType.TRADE, Status.PARTIALLY_FILLED, 7,
     )  # fmt: skip
     assert fill.trade.commission == Decimal("60000") * Decimal("0.004") * FEES.maker
     assert (fill.trade.maker, fill.trade.lots, fill.trade.tick) == (True, 4, MIDDLE)
@@ -400,5 +400,5 @@ def test_prevention_is_told_as_such() -> None:
     taker = placed(account, order(SELL, MIDDLE, 2, "taker", self_trade=SelfTrade.EXPIRE_TAKER))
     assert taker.status is Status.EXPIRED_IN_MATCH
     assert told(account) == [
-        (Execution.NEW, Status.NEW), (Execution.PREVENTED, Status.EXPIRED_IN_MATCH),
+        (ExecutionType.NEW, Status.NEW), (ExecutionType.PREVENTED, Status.EXPIRED_IN_MATCH),
     ]  # fmt: skip

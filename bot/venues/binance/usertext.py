@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bot.domain.account import (
     BalanceNews,
-    Execution,
+    ExecutionType,
     InForce,
     Kind,
     News,
@@ -21,18 +21,18 @@ from bot.venues.binance.privatetext import PrivateText, money
 Event = dict[str, Any]
 
 _SPOT_WORDS: Final = {
-    Execution.NEW: "NEW",
-    Execution.TRADE: "TRADE",
-    Execution.REDUCED: "REPLACED",
-    Execution.MOVED: "REPLACED",
-    Execution.CANCELED: "CANCELED",
-    Execution.EXPIRED: "EXPIRED",
-    Execution.PREVENTED: "TRADE_PREVENTION",
+    ExecutionType.NEW: "NEW",
+    ExecutionType.TRADE: "TRADE",
+    ExecutionType.REDUCED: "REPLACED",
+    ExecutionType.MOVED: "REPLACED",
+    ExecutionType.CANCELED: "CANCELED",
+    ExecutionType.EXPIRED: "EXPIRED",
+    ExecutionType.PREVENTED: "TRADE_PREVENTION",
 }
 _USDM_WORDS: Final = _SPOT_WORDS | {
-    Execution.REDUCED: "AMENDMENT",
-    Execution.MOVED: "AMENDMENT",
-    Execution.PREVENTED: "EXPIRED",
+    ExecutionType.REDUCED: "AMENDMENT",
+    ExecutionType.MOVED: "AMENDMENT",
+    ExecutionType.PREVENTED: "EXPIRED",
 }
 
 
@@ -72,7 +72,7 @@ class UserText:
         wanted = order.wanted
         # A cancellation has an id of its own, and an amendment the one before (`C`).
         client_id, original = order.client_id, news.request_id
-        if news.execution is Execution.CANCELED and news.request_id:
+        if news.execution is ExecutionType.CANCELED and news.request_id:
             client_id, original = news.request_id, order.client_id
         return {
             "e": "executionReport",
