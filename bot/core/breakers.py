@@ -21,7 +21,7 @@ CALM_RATIO: Final = 0.5  # MODEL 8.4: depth over baseline
 CALM_SIGMA_X: Final = 3.0  # MODEL 8.4: sigma_fast over sigma_slow
 SECOND_TRIP_NS: Final = 1_800 * NS_PER_S  # MODEL 8.4: a second one within 30 min halts
 REARMS_PER_DAY_MAX: Final = 6  # by themselves; one more halts
-DATA_REARMS_PER_DAY_MAX: Final = 48  # where nothing but a connection had gone wrong
+CONNECTION_REARMS_PER_DAY_MAX: Final = 48  # where nothing but a connection had gone wrong
 REJECT_PAUSE_S: Final = 60.0
 REJECT_PAUSE_S_MAX: Final = 3_600.0
 POST_ONLY_PAUSE_S: Final = 5.0
@@ -71,8 +71,8 @@ class Rule(NamedTuple):
 
     It lets go once the trigger is quiet and the `gate`, if any, is open for `hold_s` at a
     stretch, not before `pause_s` after the trip; a pause doubles up to `pause_s_max`. More
-    than `trips_per_day_max` trips halt. `staged` is the re-entry of MODEL 8.4. `of_data`: it
-    speaks of connections and not of the market or of us.
+    than `trips_per_day_max` trips halt. `staged` is the re-entry of MODEL 8.4.
+    `of_connection`: it speaks of a connection and not of the market or of us.
     """
 
     trigger: Callable[[Facts, int], Verdict | None]
@@ -83,7 +83,7 @@ class Rule(NamedTuple):
     spread: float = 1.0
     trips_per_day_max: int | None = None
     staged: bool = False
-    of_data: bool = False
+    of_connection: bool = False
 
 
 def rules(risk: RiskParams) -> tuple[Rule, ...]:
@@ -100,10 +100,10 @@ def rules(risk: RiskParams) -> tuple[Rule, ...]:
         Rule(triggers.depth_ask, asks_back, hold_s=calm_s, spread=WIDE_FACTOR),
         Rule(triggers.depth, market_calm, hold_s=risk.reentry_hold_s, staged=True),
         Rule(triggers.spread, market_calm, hold_s=risk.reentry_hold_s, staged=True),
-        Rule(triggers.book_untrusted, hold_s=2.0, of_data=True),
-        Rule(triggers.stale, hold_s=3.0, of_data=True),
+        Rule(triggers.book_untrusted, hold_s=2.0, of_connection=True),
+        Rule(triggers.stale, hold_s=3.0, of_connection=True),
         Rule(triggers.gamma_withdraw, hold_s=10.0),
-        Rule(triggers.execution, hold_s=1.0, of_data=True),
+        Rule(triggers.execution, hold_s=1.0, of_connection=True),
         Rule(triggers.unknown_order, hold_s=1.0),
         Rule(triggers.reject_storm, pause_s=REJECT_PAUSE_S, pause_s_max=REJECT_PAUSE_S_MAX),
         Rule(triggers.post_only_row, pause_s=POST_ONLY_PAUSE_S),
@@ -156,7 +156,7 @@ class Breakers:
     __slots__ = (
         "_breakers",
         "_cleared",
-        "_data_rearms",
+        "_connection_rearms",
         "_facts",
         "_last",
         "_latch",
@@ -178,8 +178,8 @@ class Breakers:
         self._latch = self._breakers[-1]
         self._ramp = Ramp()
         self._rearms = DailyCount()
-        self._data_rearms = DailyCount()
-        self._market_paused = False  # by more than the feed, since quoting was last allowed
+        self._connection_rearms = DailyCount()
+        self._market_paused = False  # by more than a connection, since it last quoted
         self._staged_step_ns = round(params.reentry_stage_s * NS_PER_S)
         self._staged = False  # the way back to full size is the staged one
         self._staged_trip_at: int | None = None
@@ -233,7 +233,7 @@ class Breakers:
         self._rearms_by_itself = False
         facts.loss.restart()
         self._rearms.clear()
-        self._data_rearms.clear()
+        self._connection_rearms.clear()
         self._staged_trip_at = None
 
     def tighten(self, params: RiskParams) -> None:
@@ -291,7 +291,7 @@ class Breakers:
         breaker.verdict = found
         breaker.cooldown.trip(now)
         if found.severity >= Severity.PAUSED:
-            self._market_paused = self._market_paused or not rule.of_data
+            self._market_paused = self._market_paused or not rule.of_connection
             self.reported.append(Trip(found.severity.name, found.cause, found.evidence))
 
     def _trips_again_too_soon(self, now: int) -> bool:
@@ -310,7 +310,7 @@ class Breakers:
         today, limit = (
             (self._rearms, REARMS_PER_DAY_MAX)
             if market
-            else (self._data_rearms, DATA_REARMS_PER_DAY_MAX)
+            else (self._connection_rearms, CONNECTION_REARMS_PER_DAY_MAX)
         )
         if by_itself and today.add(now) > limit:
             evidence = {"rearms_per_day_max": float(limit)}

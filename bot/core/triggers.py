@@ -22,8 +22,8 @@ UNKNOWN_HALT_NS: Final = 60 * NS_PER_S
 REJECTS_MAX: Final = 5  # placements and amends that the venue refused ...
 REJECTS_WINDOW_NS: Final = 10 * NS_PER_S  # ... within this
 POST_ONLY_ROW_MAX: Final = 10  # refusals as "would take" without an acceptance between them
+POST_ONLY_QUIET_NS: Final = 5 * NS_PER_S  # without another one: a full row starts anew
 MISMATCH_FRACTION: Final = 0.05  # of the largest position: so much is no lost fill
-POST_ONLY_QUIET_NS: Final = 5 * NS_PER_S  # afterwards the row starts anew
 
 
 class Severity(IntEnum):
