@@ -98,13 +98,18 @@ class OrdersWatch:
         return OrdersVerdict(
             doubts=tuple(i for i, finding in proven.items() if finding is not Finding.STRAY),
             strays=strays,
-            foreign=tuple(one.order_id for one in listed if not self.is_own(one.order_id)),
+            foreign=foreign(listed, self.is_own),
             contradicts=not listed and any(o.state in AT_REST for o in believed),
         )
 
     def forget(self) -> None:
         """The next reading is a first one."""
         self.suspects = {}
+
+
+def foreign(listed: Sequence[Listed], is_own: Callable[[str], bool]) -> tuple[str, ...]:
+    """Orders of somebody else."""
+    return tuple(one.order_id for one in listed if not is_own(one.order_id))
 
 
 def compare(

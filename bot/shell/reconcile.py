@@ -24,6 +24,7 @@ from bot.core.reconcile import (
     PositionWatch,
     Standing,
     compare,
+    foreign,
     overdue,
     position_off,
 )
@@ -38,7 +39,7 @@ from bot.domain.units import NS_PER_S
 from bot.shell.clock import Clock
 from bot.shell.statements import ReadFailed, Statements, fill_key, told
 from bot.shell.takeover import HISTORY_NS, OVERLAP_NS, Previous, Takeover, another_instance
-from bot.venues.orderentry import Execution, Holdings, OrderReport
+from bot.venues.orderentry import Execution, Holdings
 
 OBSTACLE: Final = "reconcile"
 TICK_S: Final = 0.25
@@ -271,7 +272,7 @@ class Reconciler:
             self._failed("orders", "the venue lists no order although some rest")
         else:
             self._succeeded("orders")
-        self._report_foreign(listed)
+        self._report_foreign(verdict.foreign)
         for order_id in verdict.strays:
             self._log.warning("stray_cancelled", order=order_id)
             self._gateway.cancel_stray(order_id)
@@ -334,7 +335,7 @@ class Reconciler:
         except ReadFailed as failure:
             self._log.warning("reconcile_failed", what="executions", why=str(failure))
             return False
-        self._report_foreign(listed)
+        self._report_foreign(foreign(listed, self._is_own))
         working = self._beliefs.working()
         here = {order.order_id for order in working}
         # While nothing may rest, asking about an order too many does no harm.
@@ -402,9 +403,9 @@ class Reconciler:
             await self._sleep(TICK_S)
         self._put(PositionAdopted(self._clock.now(), lots, self._beliefs.tick2, reason))
 
-    def _report_foreign(self, listed: Collection[OrderReport]) -> None:
+    def _report_foreign(self, order_ids: Collection[str]) -> None:
         """Say once of each order of somebody else that it is there; it is left alone."""
-        there = {one.order_id for one in listed if not self._is_own(one.order_id)}
+        there = set(order_ids)
         for order_id in sorted(there - self._foreign):
             self._log.warning("foreign_order", order=order_id)
         self._foreign = there
