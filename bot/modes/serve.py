@@ -66,7 +66,6 @@ def new_client(
     key: str = API_KEY,
     secret: str = API_SECRET,
     deposits: Mapping[str, Decimal] | None = None,
-    owner: int = 1,
     fees: Fees | None = None,
 ) -> Client:
     """A client with an account of his own on a market whose time is `now`."""
@@ -74,14 +73,8 @@ def new_client(
         deposits = {instrument.quote: QUOTE}
         if instrument.venue == "binance-spot":
             deposits[instrument.base] = BASE
-    account = Account(
-        market.exchange,
-        instrument,
-        fees or FEES[instrument.venue],
-        owner=owner,
-        deposits=deposits,
-        now=now,
-    )
+    rates = fees or FEES[instrument.venue]
+    account = Account(market.exchange, instrument, rates, deposits=deposits, now=now)
     return Client(key, secret, account)
 
 

@@ -74,15 +74,13 @@ class Account:
         owner: int = 1,
         deposits: Mapping[str, Decimal],
         now: int = 0,
-        funding_rate: Decimal = FUNDING_RATE,
-        stamp: Callable[[int], int] = at_wall,
     ) -> None:
         self.exchange = exchange
         self.instrument = instrument
         self.fees = fees
         self.owner = owner
-        self.stamp = stamp
-        self.funding_rate = funding_rate
+        self.stamp: Callable[[int], int] = at_wall  # until a server puts its own in place
+        self.funding_rate = FUNDING_RATE
         self.next_funding = (now // FUNDING_NS + 1) * FUNDING_NS
         self.is_spot = instrument.venue.endswith("-spot")
         wallet = SpotWallet if self.is_spot else MarginWallet
@@ -100,7 +98,7 @@ class Account:
         self._countdown: int | None = None
         exchange.listen(owner, self._learn)
         for asset, amount in deposits.items():
-            self._income("TRANSFER", amount, asset, stamp(now))
+            self._income("TRANSFER", amount, asset, self.stamp(now))
 
     # --- What a client can do --------------------------------------------------------------
 
