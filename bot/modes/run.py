@@ -47,6 +47,7 @@ from bot.shell.signals import stop_signals
 from bot.shell.supervisor import Supervisor
 from bot.shell.takeover import Previous
 from bot.venues.binance.endpoints import Endpoints, endpoints
+from bot.venues.binance.ids import new_prefix
 
 FRAMES_MAX: Final = 50_000  # about a minute of the busiest real stream
 BYTES_MAX: Final = 64 << 20
@@ -93,7 +94,7 @@ class LiveRun:
         runs = Path(settings.run.folder)
         self.clock = Clock()
         self.log = structlog.get_logger()
-        prefix = f"mm{self.clock.run_id()[:6]}"
+        prefix = new_prefix(self.clock.run_id())
         venue = None  # of paper
         self._remarks = remarks
         self._skipped: list[str] = []  # earlier runs that tell nothing

@@ -28,7 +28,7 @@ from bot.shell.supervisor import Supervisor
 from bot.shell.venuetime import VenueTime
 from bot.shell.watchdog import CALL_S, Watchdog
 from bot.shell.wire import CallFailed, Wire
-from bot.venues.binance.ids import is_own
+from bot.venues.binance.ids import is_own, new_prefix
 from bot.venues.binance.ordercodec import order_codec
 from bot.venues.orderentry import Call
 
@@ -49,8 +49,8 @@ class Watch:
         self.started_at = self.clock.now()
         self.reason = ""
         self.code = EXIT_DONE
-        # It places nothing: the prefix is only what a codec cannot be without.
-        prefix = f"mm{self.clock.run_id()[:6]}"
+        # It places nothing: the prefix names its heartbeat, and no codec is without one.
+        prefix = new_prefix(self.clock.run_id())
         self._codec = order_codec(loaded.instrument, prefix)
         self._wire = Wire(
             access_of(loaded, keys),

@@ -15,6 +15,11 @@ _PREFIX: Final = re.compile(r"mm[0-9a-f]{6}")
 FORCED: Final = ("autoclose-", "adl_autoclose", "settlement_autoclose-", "delivery_autoclose-")
 
 
+def new_prefix(run_id: str) -> str:
+    """The prefix of a run; `run_id` is hex digits that no other run has, six of which are taken."""
+    return checked_prefix(f"mm{run_id[:6]}")
+
+
 def is_own(order_id: str) -> bool:
     """Whether a run of this program made the id, this one or any before."""
     return OWN_ID.fullmatch(order_id) is not None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bot.venues.binance.ids import checked_prefix, is_forced, is_of_run, is_own
+from bot.venues.binance.ids import checked_prefix, is_forced, is_of_run, is_own, new_prefix
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,9 @@ def test_a_prefix_whose_ids_would_be_strangers_is_refused(prefix: str) -> None:
 
 def test_a_prefix_is_kept() -> None:
     assert checked_prefix("mm1a2b3c") == "mm1a2b3c"
+
+
+def test_a_run_takes_its_prefix_from_its_id() -> None:
+    assert new_prefix("1a2b3c4d5e6f7081") == "mm1a2b3c"
+    with pytest.raises(ValueError, match="no prefix"):
+        new_prefix("run")
