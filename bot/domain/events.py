@@ -148,7 +148,7 @@ class Obstructed(msgspec.Struct, frozen=True, gc=False, tag=True):
     """Orders cannot be relied on: nothing may rest until `what` is cleared.
 
     `what` names the obstacle, one of many that may stand at a time: `private_stream`,
-    `reconcile`, `dead_man`, `watchdog`, `clock`, `filters`, `unknown_order`, `venue`.
+    `reconcile`, `dead_man`, `watchdog`, `clock`, `filters`, `venue`.
     """
 
     at: int

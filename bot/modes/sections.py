@@ -371,7 +371,7 @@ class ExecutionSection(Section):
     request_timeout_ms: Count = 3_000
     """Time after which an unanswered request leaves its order unknown, ms."""
     dead_man_s: DeadMan = 15
-    """Time without a sign of life after which the venue or the watchdog cancels everything, s."""
+    """Time without a sign of life after which the venue cancels everything, s; not on spot."""
     in_flight_ms: Count = 2_000
     """Time between two questions about orders without an answer, ms."""
     open_orders_ms: Count = 5_000
