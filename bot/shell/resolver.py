@@ -12,6 +12,7 @@ from typing import Final
 
 from bot.core.orders import OrderTable
 from bot.domain.events import (
+    ABSENT,
     AccountEvent,
     Amended,
     CancelRejected,
@@ -118,7 +119,7 @@ class Resolver:
         """The venue knows no such order; True when that settles it."""
         now = self._clock.now()
         if not (entry.accepted_at or entry.heard_at):
-            self._put(OrderRejected(now, entry.order_id, "absent"))
+            self._put(OrderRejected(now, entry.order_id, ABSENT))
             return True
         # It rested once, by the venue's own word: one of the two is wrong. It stays unknown.
         self._put(CancelRejected(now, entry.order_id))

@@ -24,6 +24,7 @@ from typing import Final
 
 import msgspec
 
+from bot.domain.events import ABSENT
 from bot.venues.orderentry import Priority, Refusal, Verdict
 
 # Silence where the venue does not say how long: weights are counted by the minute, the shortest
@@ -70,7 +71,7 @@ _BOTH: Final = {
     **_rejected("malformed", -1108, -1112, -1114, -1115, -1116, -1117, -1118, -1119, -1120),
     **_rejected("malformed", -1121, -1122, -1125, -1127, -1128, -1130),
     **_rejected("rejected", -2010, -2016),
-    -2013: Refusal(Verdict.ABSENT, "absent"),
+    -2013: Refusal(Verdict.ABSENT, ABSENT),
 }
 
 _SPOT: Final = {
@@ -115,7 +116,7 @@ TABLE: Final = {"binance-spot": _SPOT, "binance-usdm": _USDM}
 BY_MESSAGE: Final = (-1010, -2010, -2011, -2038)
 
 MESSAGES: Final = (
-    ("unknown order sent", Refusal(Verdict.ABSENT, "absent")),
+    ("unknown order sent", Refusal(Verdict.ABSENT, ABSENT)),
     ("duplicate order sent", Refusal(Verdict.UNKNOWN, "duplicate")),
     ("would immediately match and take", Refusal(Verdict.REJECTED, "post_only", post_only=True)),
     ("insufficient balance", Refusal(Verdict.REJECTED, "balance")),
