@@ -68,13 +68,12 @@ class OrderCounts:
     """How many orders one account sent, in ten seconds and in a longer window."""
 
     def __init__(self, venue: str) -> None:
-        spot = venue == "binance-spot"
-        self._windows = (
-            Window("10S", 10_000, ORDERS_IN_10_S[venue], "10 SECOND"),
-            Window("1D", DAY_MS, ORDERS_LONG[venue], "1 DAY")
-            if spot
-            else Window("1M", MINUTE_MS, ORDERS_LONG[venue], "1 MINUTE"),
-        )
+        short = Window("10S", 10_000, ORDERS_IN_10_S[venue], "10 SECOND")
+        if venue == "binance-spot":
+            long = Window("1D", DAY_MS, ORDERS_LONG[venue], "1 DAY")
+        else:
+            long = Window("1M", MINUTE_MS, ORDERS_LONG[venue], "1 MINUTE")
+        self._windows = (short, long)
 
     def count(self, orders: int, now: int) -> Reply | None:
         """Count orders that were sent; the refusal when that is too much."""
@@ -101,7 +100,7 @@ class OrderCounts:
 
 
 class Window(msgspec.Struct):
-    """A fixed window of time, and what was counted in it."""
+    """A fixed window of `length` ms: at most `most` in it, called `words` in a refusal."""
 
     name: str
     length: int
@@ -116,7 +115,7 @@ class Window(msgspec.Struct):
             self.turn, self.used = now // self.length, 0
 
 
-def told_to_wait(code: int, words: str, status: int, wait: int) -> Reply:
-    """A refusal that says for how many ms."""
+def told_to_wait(code: int, words: str, status: int, ms: int) -> Reply:
+    """A refusal that asks for so long a silence, in whole seconds and at least one."""
     reply = Refused(code, words, status).reply
-    return reply._replace(headers=(("Retry-After", str(max(1, -(-wait // 1_000)))),))
+    return reply._replace(headers=(("Retry-After", str(max(1, -(-ms // 1_000)))),))

@@ -263,7 +263,8 @@ class OrderCalls:
 
     def _call(self, what: str, params: dict[str, Any], priority: Priority, orders: int = 0) -> Call:
         method, weight = self._methods[what]
-        if "Public" not in method and not method.startswith("public"):
+        signed = "public" not in method.lower()
+        if signed:
             params = {"recvWindow": WINDOW_MS} | params
         return Call(method, params, priority, weight, orders)
 

@@ -17,7 +17,7 @@ from bot.venues.binance.seat import Seat
 from bot.venues.binance.signing import check_signature, check_time, parameters
 
 _PATH: Final = re.compile(r"/(api|fapi|sapi)/v[1-3]/(\w[\w/-]*)")
-_ENOUGH: Final = 1_000  # rows of one answer
+_ROWS_MAX: Final = 1_000  # rows of one answer
 
 Row = TypeVar("Row")
 
@@ -65,7 +65,8 @@ class PrivateApi:
         if route is None:
             return None
         params = parameters(request)
-        weight = route.weight if "symbol" in params or not route.weight_all else route.weight_all
+        of_all = route.weight_all and "symbol" not in params
+        weight = route.weight_all if of_all else route.weight
         refusal = self.weights.spend(weight, arrived)
         if refusal is not None:
             return self._headed(refusal)
@@ -131,7 +132,7 @@ def within(
     first: str,
 ) -> list[Row]:
     """Rows between startTime and endTime, or from an id on; the newest where neither is said."""
-    limit = integer(params, "limit", 500, _ENOUGH)
+    limit = integer(params, "limit", 500, _ROWS_MAX)
     low, high = integer(params, "startTime", 0), integer(params, "endTime", 1 << 62)
     lowest = integer(params, first, 0)
     chosen = [row for row in rows if low <= at(row) <= high and number(row) >= lowest]

@@ -200,8 +200,7 @@ class SpotApi:
     def _commission(self, call: Call) -> Member:
         self._form.symbol(call.params)
         fees = call.seat.account.fees
-        nothing = {"maker": "0.00000000", "taker": "0.00000000"}
-        nothing |= {"buyer": "0.00000000", "seller": "0.00000000"}
+        nothing = dict.fromkeys(("maker", "taker", "buyer", "seller"), "0.00000000")
         return {
             "symbol": self._text.instrument.symbol,
             "standardCommission": nothing
