@@ -179,13 +179,13 @@ class Engine:
         return True
 
     def _issued(self, order_id: str) -> bool:
-        """The id is one that this engine has given away."""
+        """The id is one that this engine has given to an order."""
         prefix, _, number = order_id.rpartition("-")
         mine = prefix == self._prefix and number.isascii() and number.isdigit()
         return mine and 0 < int(number) <= self._sequence
 
     def _recovered(self, event: Filled | FillRecovered) -> bool:
-        """Book a fill without an order, unless it is known or its order is; whether it was news."""
+        """Book a fill, on its order where the table has it; False where it was told before."""
         if self.orders.knows(event.order_id):
             told = {name: getattr(event, name) for name in FillRecovered.__struct_fields__}
             return self._own(Filled(**told))

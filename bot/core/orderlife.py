@@ -172,12 +172,12 @@ class Order:
     @property
     def highest_tick(self) -> int:
         """The higher of the prices at which the order may rest."""
-        return max(self.tick, self.amend_tick) if self.amend_lots else self.tick
+        return max(self.tick, self.amend_tick) if self.amending else self.tick
 
     @property
     def lowest_tick(self) -> int:
         """The lower of the prices at which the order may rest."""
-        return min(self.tick, self.amend_tick) if self.amend_lots else self.tick
+        return min(self.tick, self.amend_tick) if self.amending else self.tick
 
     @property
     def limit_tick(self) -> int:

@@ -138,7 +138,7 @@ def compare(
 
 
 def overdue(believed: Sequence[Order], touched_at: TouchedAt, now: int) -> list[str]:
-    """Orders whose latest request should have been answered long ago."""
+    """Orders with a request that has had no answer for OVERDUE_NS."""
     return [
         order.order_id
         for order in believed

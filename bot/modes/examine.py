@@ -79,7 +79,7 @@ class _Examiner:
         self._new_codec = new_codec
         self._codec = new_codec(loaded.instrument)
         self._clock = clock
-        self._files = files
+        self._files = files  # the state folder, and the account's name in it
         self._neutral = neutral
         self._findings: list[Finding] = []
         self._unreachable = False
