@@ -171,7 +171,7 @@ class Engine:
             case PositionAdopted():
                 self._adopt(event)
             case Funded():
-                self.ledger.funding(event.amount)
+                self.ledger.receive_funding(event.amount)
             case Obstructed():
                 self._obstacles[event.what] = event.detail
             case Cleared():

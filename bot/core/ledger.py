@@ -171,9 +171,9 @@ class Ledger:
     def fund(self, rate: Decimal, mark: Decimal) -> None:
         """Book a funding payment -q m f: a long pays a positive `rate` (MODEL 9)."""
         with localcontext(MONEY):
-            self.funding(-self._instrument.quantity(self.position_lots) * mark * rate)
+            self.receive_funding(-self._instrument.quantity(self.position_lots) * mark * rate)
 
-    def funding(self, amount: Decimal) -> None:
+    def receive_funding(self, amount: Decimal) -> None:
         """Book a funding payment by the venue's word; positive is received."""
         with localcontext(MONEY):
             self._funding += amount

@@ -375,8 +375,8 @@ class TestVenuesWord:
 
     def test_funding_by_the_venues_word(self) -> None:
         ledger = article()
-        ledger.funding(D("-1.5"))
-        ledger.funding(D("0.25"))
+        ledger.receive_funding(D("-1.5"))
+        ledger.receive_funding(D("0.25"))
         view = ledger.mark(D(1000))
         assert (view.funding, view.total, view.unexplained) == (D("-1.25"), D("-1.25"), 0)
         assert ledger.equity(1000.0) == -1.25
