@@ -66,7 +66,5 @@ async def watchdog(loaded: Loaded, folder: Path, name: str, clock: Clock) -> Fin
     fault = guard.fault(clock.now())
     if not fault:
         return Finding("dead man", Level.OK, "the watchdog runs and reaches the venue")
-    why = (
-        f"{settings.venue} has no dead-man switch of its own, so a watchdog must run beside the bot"
-    )
+    why = f"{settings.venue} has no dead-man's switch, so a watchdog must run beside the bot"
     return Finding("dead man", Level.FAIL, f"{why}: {fault}")

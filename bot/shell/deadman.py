@@ -90,9 +90,9 @@ class Countdown:
     """The venue's countdown of T ms, set anew every T/4 while `healthy`.
 
     An attempt gets T/8 for its answer, and one that failed is repeated T/8 after it began, from
-    the third on after T/4, or when the venue allows it. The obstacle stands after
-    three failures in a row, or once T/2 has passed since the last success, for whatever reason:
-    the other half is for the cancels. `healthy` must not depend on this obstacle, or it would
+    the third on after T/4, or when the venue allows it. The obstacle stands after three failures
+    in a row, or once T/2 has passed since the last success, for whatever reason: the other half is
+    for the cancels. `healthy` must not depend on this obstacle, or it would
     never be lifted. Time runs from before a request was sent, so the venue's own countdown ends
     later than ours.
     """
