@@ -66,7 +66,6 @@ def _spelled(value: object) -> object:
 # The caps keep a slip of the keyboard from overflowing nanoseconds or lots.
 Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, le=1e12)]
 Unsigned = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1e12)]
-Signed = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=-1e12, le=1e12)]
 Fraction = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=0, lt=1)]
 Share = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0, le=1)]
 AboveOne = Annotated[float, Field(strict=True, allow_inf_nan=False, gt=1, le=1e12)]

@@ -26,7 +26,7 @@ class Wallet(Protocol):
 
 
 class Account(Protocol):
-    """What the API asks of an account; `now` is the market's time in ns, `due` wall-clock ms."""
+    """What the API asks of one; `now` is the market's time in ns, `due` and `wall` are ms."""
 
     fees: Fees
 
