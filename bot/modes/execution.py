@@ -32,7 +32,9 @@ from bot.shell.heartbeat import Heartbeat, State
 from bot.shell.inbox import Inbox
 from bot.shell.livevenue import LiveVenue
 from bot.shell.outbox import Outbox, Tasks
+from bot.shell.privatestream import OBSTACLE as PRIVATE_STREAM
 from bot.shell.privatestream import PrivateStream
+from bot.shell.reconcile import OBSTACLE as RECONCILE
 from bot.shell.reconcile import Periods, Reconciler
 from bot.shell.statements import ReadFailed, Statements
 from bot.shell.takeover import EMPTY_NS, AnotherInstance, Previous
@@ -126,8 +128,8 @@ class Execution:
         )
         # Should this run die before it has taken the account over, the next one knows whose it was.
         remember_account(folder, account.name, None if previous is None else previous.neutral)
-        inbox.put_event(Obstructed(clock.now(), "private_stream", "not open yet"))
-        inbox.put_event(Obstructed(clock.now(), "reconcile", "the account was not read yet"))
+        inbox.put_event(Obstructed(clock.now(), PRIVATE_STREAM, "not open yet"))
+        inbox.put_event(Obstructed(clock.now(), RECONCILE, "the account was not read yet"))
 
     # --- its parts, in the order in which they are made -------------------------------------
 

@@ -68,10 +68,11 @@ class LiveRun:
 
     `account` is where its orders go, None for paper. `listener` is the socket of its pages, None
     for a run without; `eyes` watch beside the run's own; `on_sample` is called every `sample_s`;
-    `seed` is for the manifest; `limits` replace the feed's, which otherwise follow from the
-    configuration; `remarks` of the preflight are logged. Raises ConfigError for a configuration
-    that cannot run, PreflightRefused for one that may not, JournalError and RunDbError for a
-    folder that cannot be written.
+    `seed` is for the manifest; `reread` is the file that the configuration came from and what
+    loads it anew, None where changes do not count; `limits` replace the feed's, which otherwise
+    follow from the configuration; `remarks` of the preflight are logged. Raises ConfigError for a
+    configuration that cannot run, PreflightRefused for one that may not, JournalError and
+    RunDbError for a folder that cannot be written.
     """
 
     def __init__(
