@@ -309,7 +309,7 @@ def _error_of(body: str) -> tuple[int | None, str]:
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None, body[:200]
     if isinstance(found, list) and len(found) == 1:
-        found = found[0]
+        found = found[0]  # ccxt raises for a list of one error, too
     code = found.get("code") if isinstance(found, dict) else None
     text = found.get("msg") if isinstance(found, dict) else None
     return (code if isinstance(code, int) else None), str(text if text is not None else body[:200])
