@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from bot.core.diff import KEEPABLE, diff  # noqa: E402 - run as a script: the path comes first
 from bot.core.engine import Engine  # noqa: E402
-from bot.domain.account import Execution, InForce, NewOrder, OrderNews, Refusal  # noqa: E402
+from bot.domain.account import ExecutionType, InForce, NewOrder, OrderNews, Refusal  # noqa: E402
 from bot.domain.decisions import Amend, Cancel, Decision, Place, Request  # noqa: E402
 from bot.domain.events import (  # noqa: E402
     ABSENT,
@@ -258,13 +258,13 @@ def _event(news: OrderNews, at: int) -> OwnEvent:
     order, trade = news.order, news.trade
     order_id, filled = order.client_id, order.filled
     match news.execution:
-        case Execution.NEW:
+        case ExecutionType.NEW:
             return OrderOpened(at, order_id, filled)
-        case Execution.MOVED | Execution.REDUCED:
+        case ExecutionType.MOVED | ExecutionType.REDUCED:
             return Amended(at, order_id, order.tick, order.lots, filled)
-        case Execution.CANCELED:
+        case ExecutionType.CANCELED:
             return OrderCancelled(at, order_id, filled)
-        case Execution.TRADE if trade is not None:
+        case ExecutionType.TRADE if trade is not None:
             return Filled(
                 at, order_id, str(trade.trade_id), trade.side, trade.tick, trade.lots, trade.maker,
                 filled, trade.commission, trade.asset,
