@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from bot.core.orders import OrderTable
 from bot.domain.events import Filled, OrderCancelled, OrderRejected
 from bot.domain.units import Side
-from bot.modes.run import LiveRun
+from bot.modes.run import EXIT_KILLED, LiveRun
 from bot.shell.deadman import Countdown
 from bot.shell.gateway import Gateway
 from bot.shell.resolver import Resolver
@@ -97,6 +97,7 @@ async def near_the_limit(stage: Stage) -> None:
 
 async def killed(stage: Stage) -> None:
     """All bids trade, and the price is 300 lower: more than the day's budget is lost."""
+    stage.code = EXIT_KILLED
     await stage.hurry()
     stage.venue.fill(Side.BUY, sum(order.lots for order in stage.venue.resting(Side.BUY)))
     stage.venue.market.shift(-3_000)
