@@ -117,7 +117,11 @@ class Gateway:
     # --- what the pump wants done -----------------------------------------------------------
 
     def perform(self, now: int, requests: Sequence[Request]) -> None:
-        """Send them, in the order given; placements of one decision go together."""
+        """Send them, in the order given.
+
+        Placements of one decision go together where that costs no more than each alone. A venue
+        may count a short batch as a full one, and a budget spent so makes later quotes wait.
+        """
         places: list[Entry] = []
         what: list[Place] = []
         for request in requests:
@@ -177,9 +181,13 @@ class Gateway:
     # --- placements -------------------------------------------------------------------------
 
     def _post_places(self, entries: Sequence[Entry], places: Sequence[Place]) -> None:
-        one = len(places) == 1
-        call = self._codec.place(places[0]) if one else self._codec.place_many(places)
-        self._outbox.post(partial(self._place, entries, call), call)
+        together = self._codec.place_many(places)
+        if together.orders <= len(places):
+            self._outbox.post(partial(self._place, entries, together), together)
+            return
+        for entry, place in zip(entries, places, strict=True):
+            call = self._codec.place(place)
+            self._outbox.post(partial(self._place, [entry], call), call)
 
     async def _place(self, entries: Sequence[Entry], call: Call) -> None:
         answers: Sequence[OrderReport | Refusal]

@@ -1,6 +1,7 @@
 """The bot on the simulated exchange while requests and their answers go wrong (RISK 9)."""
 
 import urllib.parse
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -112,19 +113,24 @@ async def f01_reply_lost_on_spot(folder: Path) -> None:
 
 
 async def f01_batch_lost(folder: Path) -> None:
-    """Four orders in one request."""
-    async with trading(folder, QUICK) as stage:
+    """Three levels are six orders: five in one request, and one that is not lost."""
+    async with trading(folder, QUICK, "ladder.sizes_units=[1,1,1]") as stage:
         stage.obstruct()
         await stage.until(lambda: not stage.witness.believed(), 5.0, "nothing rests")
         stage.venue.mute(NEW)
         stage.faults.lose_reply(PLACEMENTS)
         before = set(stage.witness.placed)
         stage.clear()
-        await stage.until(lambda: len(stage.witness.placed - before) == 4, 5.0, "a batch")
-        for order_id in sorted(stage.witness.placed - before):
-            await unknown(stage, order_id)
-        await stage.until(stage.engine.orders.two_sided, SETTLED_S, "all found by their ids")
-        assert len(stage.witness.placed - before) == 4
+        await stage.until(lambda: len(stage.witness.placed - before) == 6, 5.0, "a batch")
+        new = stage.witness.placed - before
+
+        def lost() -> list[str]:
+            return [order_id for order_id in new if stage.events(OutcomeLost, order_id)]
+
+        await stage.until(lambda: len(lost()) == 5, 5.0, "UNKNOWN")
+        for order_id in lost():
+            await stage.until(partial(stage.events, OrderOpened, order_id), SETTLED_S, "found")
+        assert len(stage.witness.placed - before) == 6
         stage.venue.mute()
         await stage.converge()
 
