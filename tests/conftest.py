@@ -1,6 +1,7 @@
 """What several folders of tests share: where real data lies, if it is here at all."""
 
 import os
+import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -14,6 +15,11 @@ from bot.shell.lease import STATE_VARIABLE
 # CI draws the same examples each time: it judges a change, a developer looks for new faults.
 settings.register_profile("mmbot", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("mmbot")
+
+# In the background of a script, or under nohup, these are ignored, and what is ignored stays so in
+# the bot and in its children: a test that ends one by a signal would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

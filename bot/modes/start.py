@@ -17,6 +17,7 @@ from bot.modes.terms import with_terms
 from bot.shell.clock import Clock
 from bot.shell.lease import state_folder
 from bot.shell.peer import Access
+from bot.shell.signals import ended_by_signals
 from bot.shell.wire import Wire
 from bot.venues.binance.ordercodec import order_codec
 
@@ -31,15 +32,16 @@ async def on_venue_terms(
     Raises PreflightRefused and VenueUnreachable, and ConfigError for sizes that do not fit.
     """
     earlier = account.previous(Path(loaded.settings.run.folder), clock.now(), lambda why: None)
-    found = await examined(
-        loaded,
-        account.access,
-        clock,
-        state=state_folder(os.environ),
-        name=account.name,
-        holding_lease=True,
-        neutral=None if earlier is None else earlier.neutral,
-    )
+    with ended_by_signals():
+        found = await examined(
+            loaded,
+            account.access,
+            clock,
+            state=state_folder(os.environ),
+            name=account.name,
+            holding_lease=True,
+            neutral=None if earlier is None else earlier.neutral,
+        )
     for one in found.findings:
         if one.level is Level.WARN:
             warn(one)

@@ -1,9 +1,10 @@
+import asyncio
 import os
 import signal
 
 import pytest
 
-from bot.shell.signals import STOPS, stop_signals
+from bot.shell.signals import STOPS, ended_by_signals, stop_signals
 from tests.shell.wire import eventually
 
 
@@ -42,3 +43,37 @@ async def test_what_is_ignored_stays_ignored() -> None:
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("name", "end"), [("SIGTERM", SystemExit), ("SIGINT", KeyboardInterrupt)])
+async def test_a_signal_ends_the_program_once_it_has_cleaned_up(
+    name: str, end: type[BaseException]
+) -> None:
+    cleaned = False
+
+    async def work() -> None:
+        nonlocal cleaned
+        try:
+            os.kill(os.getpid(), signal.Signals[name])
+            await asyncio.Event().wait()
+        finally:
+            os.kill(os.getpid(), signal.Signals[name])
+            await asyncio.sleep(0)  # a second one, meanwhile
+            await asyncio.sleep(0)
+            cleaned = True
+
+    with pytest.raises(end), ended_by_signals():
+        await work()
+    assert cleaned
+
+
+async def test_a_cancellation_that_is_no_signal_is_one() -> None:
+    async def work() -> None:
+        with ended_by_signals():
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
