@@ -291,12 +291,14 @@ class Wire:
             client.reject(self._errors[0](why))
 
     async def close(self) -> None:
-        """Close every socket; nothing is left behind."""
-        await self._drop_stream()
-        await self._peer.close()
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """Close every socket; nothing is left behind, also when it is cancelled."""
+        try:
+            await self._drop_stream()
+            await self._peer.close()
+        finally:
+            session, self._session = self._session, None
+            if session is not None:
+                await session.close()
 
     def __repr__(self) -> str:
         return f"<Wire {self._access.venue} {self._access.world}>"
