@@ -18,7 +18,7 @@ from bot.domain.events import (
     OutcomeLost,
 )
 from bot.domain.units import NS_PER_MS, Side
-from bot.venues.binance.failures import AMENDS, CANCELS, PLACEMENTS
+from bot.venues.binance.failures import AMENDS, CANCELS, PLACEMENTS, requests
 from bot.venues.binance.reply import Reply, Request
 from tests.modes.trading import Scenario, Stage, outcomes, trading
 
@@ -118,7 +118,7 @@ async def f01_batch_lost(folder: Path) -> None:
         stage.obstruct()
         await stage.until(lambda: not stage.witness.believed(), 5.0, "nothing rests")
         stage.venue.mute(NEW)
-        stage.faults.lose_reply(PLACEMENTS)
+        stage.faults.lose_reply(requests("POST batchOrders"))
         before = set(stage.witness.placed)
         stage.clear()
         await stage.until(lambda: len(stage.witness.placed - before) == 6, 5.0, "a batch")
